@@ -77,7 +77,8 @@ GRANT EXECUTE ON FUNCTION posthorn.uuid_v7, posthorn.public_id, posthorn.interna
 CREATE TABLE posthorn.partitioned_tables (
     name       text PRIMARY KEY,
     by_id      boolean NOT NULL,  -- partitioned by a UUIDv7 instead of by a timestamptz
-    days_ahead integer NOT NULL   -- how far ahead partitions are made
+    days_ahead integer NOT NULL,  -- how far ahead partitions are made
+    fillfactor integer NOT NULL DEFAULT 100  -- less leaves room for updates on the page
 );
 
 -- +goose StatementBegin
@@ -101,7 +102,8 @@ BEGIN
             bounds := CASE WHEN tab.by_id
                 THEN format('FROM (%L) TO (%L)', posthorn.uuid_floor(day), posthorn.uuid_floor(day + 1))
                 ELSE format('FROM (%L) TO (%L)', day || ' 00:00:00+00', (day + 1) || ' 00:00:00+00') END;
-            EXECUTE format('CREATE TABLE posthorn.%I PARTITION OF posthorn.%I FOR VALUES %s', child, tab.name, bounds);
+            EXECUTE format('CREATE TABLE posthorn.%I PARTITION OF posthorn.%I FOR VALUES %s WITH (fillfactor = %s)',
+                child, tab.name, bounds, tab.fillfactor);
             created := created + 1;
         END LOOP;
     END LOOP;

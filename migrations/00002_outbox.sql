@@ -41,7 +41,7 @@ COMMENT ON TABLE posthorn.outbox IS 'Events, inserted in the transaction of the 
 CREATE INDEX outbox_by_tenant ON posthorn.outbox (tenant_id, created_at DESC, id DESC);
 
 -- Producers must not fail because the service has been away: two months ahead.
-INSERT INTO posthorn.partitioned_tables VALUES ('outbox', false, 60);
+INSERT INTO posthorn.partitioned_tables (name, by_id, days_ahead) VALUES ('outbox', false, 60);
 
 -- The payload limit stands in a constraint of its own, so that setting it is one
 -- statement and checking it costs no look-up.

@@ -55,8 +55,8 @@ CREATE TABLE posthorn.attempts (
     PRIMARY KEY (delivery_id, number)
 ) PARTITION BY RANGE (delivery_id);
 
-INSERT INTO posthorn.partitioned_tables VALUES
-    ('routings', false, 60), ('deliveries', true, 14), ('attempts', true, 14);
+INSERT INTO posthorn.partitioned_tables (name, by_id, days_ahead, fillfactor) VALUES
+    ('routings', false, 60, 100), ('deliveries', true, 14, 60), ('attempts', true, 14, 100);
 SELECT posthorn.create_partitions();
 
 -- Deliveries that exhausted their attempts. Resolved ones stay for the record.

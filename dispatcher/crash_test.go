@@ -1,0 +1,5 @@
+package dispatcher
+
+const nodeEnv = "POSTHORN_TEST_NODE"
+
+func runNodeProcess() {}

@@ -1,0 +1,111 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/posthorn/posthorn/migrations"
+	"github.com/posthorn/posthorn/subscriptions"
+)
+
+// River's queues.
+const (
+	queueDeliver  = "deliver"
+	queueMaintain = "maintain"
+)
+
+// maxJobAttempts is as many as River's column holds. How often a delivery is
+// attempted is counted in the deliveries; a job that River discarded because of
+// rescues would only be work for the sweep.
+const maxJobAttempts = 32767
+
+// deliverArgs is the River job that owns a chunk. Which deliveries those are
+// says their column job_id, so that there is one truth.
+type deliverArgs struct {
+	// Endpoint is the endpoint's id, for people who read River's tables.
+	Endpoint string `json:"endpoint"`
+	// Node is the node that has the chunk since the relay's transaction; empty
+	// for a job that waits for River.
+	Node string `json:"node,omitempty"`
+}
+
+// Kind names the job for River.
+func (deliverArgs) Kind() string { return "deliver" }
+
+// deliverJob is a job to be inserted: due now, or later.
+func deliverJob(endpoint subscriptions.EndpointID, node string, at time.Time) river.InsertManyParams {
+	return river.InsertManyParams{
+		Args:       deliverArgs{Endpoint: endpoint.String(), Node: node},
+		InsertOpts: &river.InsertOpts{Queue: queueDeliver, MaxAttempts: maxJobAttempts, ScheduledAt: at},
+	}
+}
+
+// insertJobs inserts jobs in tx and returns their ids in the same order.
+func insertJobs(ctx context.Context, client *river.Client[pgx.Tx], tx pgx.Tx, jobs []river.InsertManyParams) ([]int64, error) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
+	inserted, err := client.InsertManyTx(ctx, tx, jobs)
+	if err != nil {
+		return nil, fmt.Errorf("insert jobs: %w", err)
+	}
+	ids := make([]int64, len(inserted))
+	for i, r := range inserted {
+		ids[i] = r.Job.ID
+	}
+	return ids, nil
+}
+
+// newInserter makes a River client that inserts jobs and works none.
+func newInserter(pool *pgxpool.Pool) (*river.Client[pgx.Tx], error) {
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
+		Schema: migrations.RiverSchema, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make River client: %w", err)
+	}
+	return client, nil
+}
+
+// soon is how near a due time must be for armJobsSQL.
+const soon = 11 * time.Second
+
+// River has no public call for what follows: many jobs at once, in our
+// transaction, whatever their state. These are the only statements on its table.
+
+// holder is the node that has a job: the last that River gave it to, or the one
+// whose relay kept it.
+const holder = `coalesce(attempted_by[array_upper(attempted_by, 1)], args->>'node')`
+
+const (
+	// A finished chunk's job. Should River have it running just now, its own
+	// update finds nothing and is a no-op.
+	deleteJobsSQL = `DELETE FROM river.river_job WHERE id = ANY($1)`
+
+	// River's scheduler looks every five seconds, five seconds ahead. A job due
+	// sooner is made available at once: the fetch heeds its time, as River itself
+	// has it with short snoozes.
+	armJobsSQL = `UPDATE river.river_job SET state = 'available' WHERE id = ANY($1) AND state = 'scheduled'`
+
+	// A chunk that could not be finished comes back later.
+	delayJobsSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
+		WHERE id = ANY($1) AND state = 'scheduled' AND ` + holder + ` = $3`
+
+	// The lease of what is still in hand; what is not returned has been lost.
+	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
+		WHERE id = ANY($1) AND state IN ('scheduled', 'running') AND ` + holder + ` = $3 RETURNING id`
+
+	// Everything that a node had, for the others.
+	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()
+		WHERE state IN ('scheduled', 'running') AND kind = 'deliver' AND ` + holder + ` = $1`
+
+	// A dead leader's term would run on for seconds, and nobody schedules meanwhile.
+	deposeLeaderSQL = `DELETE FROM river.river_leader WHERE leader_id = $1`
+)

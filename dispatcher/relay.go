@@ -1,0 +1,205 @@
+package dispatcher
+
+// One event, five files:
+//
+//	  outbox/publish.go         a producer's transaction inserts the event
+//	> dispatcher/relay.go       claims it, writes its deliveries and their River jobs
+//	  subscriptions/match.go    decides which endpoints want it
+//	  dispatcher/sender.go      signs it and POSTs it
+//	  dispatcher/recorder.go    commits what came of it
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/posthorn/posthorn/outbox"
+	"github.com/posthorn/posthorn/subscriptions"
+)
+
+// relay turns committed events into deliveries. It is one goroutine; relays of
+// other nodes work side by side.
+type relay struct {
+	pool      *pgxpool.Pool
+	jobs      *river.Client[pgx.Tx]
+	directory *subscriptions.Directory
+	lanes     *lanes
+	node      string
+	clock     *clock
+	lease     time.Duration
+	noHandoff bool
+	logger    *slog.Logger
+	telemetry *telemetry
+	reaching  reaching
+
+	fanOut float64 // moving average of deliveries per event
+}
+
+const (
+	maxClaim           = 500      // events in one transaction
+	maxClaimBytes      = 16 << 20 // of payloads read at once
+	maxClaimDeliveries = 10_000   // deliveries in one transaction, but for the first event's
+)
+
+// transactionTimeout bounds the dispatcher's transactions, so that what a hanging
+// connection holds comes free; well below the sweep's grace.
+const transactionTimeout = 20 * time.Second
+
+// The pauses between looks at an empty pending table: short while events flow,
+// longer the longer none came. A NOTIFY in the producer's transaction would save
+// the looks and cost the producers half their speed (docs/performance.md).
+const (
+	minPause = 2 * time.Millisecond
+	maxPause = 40 * time.Millisecond
+	// pauseGrowth makes the pause a fixed part of the time without events.
+	pauseGrowth = 100
+)
+
+// run relays until ctx is done.
+func (r *relay) run(ctx context.Context) {
+	quietSince := time.Now()
+	for ctx.Err() == nil {
+		if !r.waitForRoom(ctx) {
+			return
+		}
+		n, err := r.step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			r.logger.Error("the relay will try again", "error", err)
+			pause(ctx, time.Second)
+		case n > 0:
+			quietSince = time.Now()
+		default:
+			pause(ctx, min(maxPause, max(minPause, time.Since(quietSince)/pauseGrowth)))
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// waitForRoom waits until the process can take on a fair number of deliveries:
+// the backpressure from the receivers to the outbox.
+func (r *relay) waitForRoom(ctx context.Context) bool {
+	for r.lanes.room() < r.lanes.maxInHand/4 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-r.lanes.freed:
+		}
+	}
+	return true
+}
+
+const peekSQL = `SELECT 1 FROM posthorn.outbox_pending ORDER BY seq LIMIT 1`
+
+// step routes one batch and returns how many events it had.
+func (r *relay) step(ctx context.Context) (int, error) {
+	var one int
+	if err := r.pool.QueryRow(ctx, peekSQL).Scan(&one); err == pgx.ErrNoRows {
+		return 0, nil
+	} else if err != nil {
+		return 0, fmt.Errorf("look for events: %w", err)
+	}
+	ctx, span := r.telemetry.startBatch(ctx)
+	defer span.End()
+	var b *batch
+	txCtx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	defer cancel()
+	// READ COMMITTED, whatever the database's default: Refresh must see more than the claim did.
+	err := pgx.BeginTxFunc(txCtx, r.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
+		if b, err = r.route(txCtx, tx); err != nil || b == nil {
+			return err
+		}
+		r.reaching.at(relayClaimed)
+		return nil
+	})
+	if err != nil || b == nil {
+		b.abandon(r.lanes)
+		return 0, err
+	}
+	r.reaching.at(relayCommitted)
+	b.handOff(r.lanes)
+	span.SetAttributes(attribute.Int("posthorn.batch.events", b.events), attribute.Int("posthorn.batch.deliveries", b.deliveries))
+	r.telemetry.routed.Add(ctx, int64(b.events))
+	r.fanOut += (float64(b.deliveries)/float64(b.events) - r.fanOut) / 4
+	return b.events, nil
+}
+
+// route claims, matches and writes, all in tx. It returns nil when nothing was
+// there to claim. A batch is returned with an error too, for abandon.
+func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
+	events, err := outbox.Claim(ctx, tx, r.claimLimit(), maxClaimBytes)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	// After the claim: an endpoint committed before an event is then in sight.
+	revision, err := r.directory.Refresh(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	b := newBatch(r.clock.Now())
+	var matched []*subscriptions.Subscription
+	for i, e := range events {
+		matched = r.directory.Match(matched[:0], e.TenantID, e.Type)
+		if b.events > 0 && b.deliveries+len(matched) > maxClaimDeliveries {
+			if err := outbox.Unclaim(ctx, tx, events[i:]); err != nil {
+				return b, err
+			}
+			break
+		}
+		b.add(e, matched)
+	}
+	for _, c := range b.chunks {
+		if !r.noHandoff {
+			_, c.handedOff = r.lanes.reserve(c.endpointID, len(c.deliveries))
+		}
+	}
+	return b, r.write(ctx, tx, b, revision)
+}
+
+// claimLimit keeps a batch near the number of deliveries that one transaction
+// should have.
+func (r *relay) claimLimit() int {
+	return max(1, min(maxClaim, int(maxClaimDeliveries/max(1, r.fanOut))))
+}
+
+// write inserts the jobs, then the deliveries that name them, and the routings.
+func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) error {
+	jobs := make([]river.InsertManyParams, len(b.chunks))
+	for i, c := range b.chunks {
+		if c.handedOff {
+			jobs[i] = deliverJob(c.endpointID, r.node, b.at.Add(r.lease))
+		} else {
+			jobs[i] = deliverJob(c.endpointID, "", b.at)
+		}
+	}
+	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
+	if err != nil {
+		return err
+	}
+	for i, c := range b.chunks {
+		c.jobID = ids[i]
+	}
+	writes := &pgx.Batch{}
+	writes.Queue(insertRoutingsSQL, b.routingArguments(revision)...)
+	if b.deliveries > 0 {
+		writes.Queue(insertDeliveriesSQL, b.deliveryArguments()...)
+	}
+	if err := tx.SendBatch(ctx, writes).Close(); err != nil {
+		return fmt.Errorf("write %d deliveries: %w", b.deliveries, err)
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package dispatcher
+
+// One event, five files:
+//
+//	  outbox/publish.go         a producer's transaction inserts the event
+//	  dispatcher/relay.go       claims it, writes its deliveries and their River jobs
+//	  subscriptions/match.go    decides which endpoints want it
+//	> dispatcher/sender.go      signs it and POSTs it
+//	  dispatcher/recorder.go    commits what came of it
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/posthorn/posthorn/subscriptions"
+	"github.com/posthorn/posthorn/webhook"
+)
+
+// sender makes attempts. It holds no transaction and no connection while a
+// request is under way.
+type sender struct {
+	pool      *pgxpool.Pool
+	directory *subscriptions.Directory
+	transport *http.Transport
+	userAgent string
+	timeout   time.Duration
+	retry     RetryPolicy
+	results   chan<- result
+	telemetry *telemetry
+	reaching  reaching
+	targets   sync.Map // URL text → *url.URL
+}
+
+// result is what came of a delivery's turn.
+type result struct {
+	delivery *delivery
+	letGo    bool // nothing was done: the job stays with whoever has it, or comes back
+	outcome  outcome
+	attempt  *attempt // nil when nothing was sent
+}
+
+// attempt is one POST, as the log keeps it.
+type attempt struct {
+	startedAt       time.Time
+	duration        time.Duration
+	endpointVersion int
+	requestHeaders  string
+	status          int
+	responseHeaders string
+	responseBody    []byte
+	verdict         Verdict
+}
+
+// outcome is the delivery's next state.
+type outcome struct {
+	status Status
+	delay  time.Duration // until the next attempt, when retrying
+	reason string        // why it was cancelled
+}
+
+// decide gives a delivery's state after an attempt, the attempts-th since the
+// retry schedule began.
+func decide(v Verdict, attempts int, retry RetryPolicy, draw float64) outcome {
+	if v.Delivered {
+		return outcome{status: Delivered}
+	}
+	delay, again := retry.Delay(attempts, draw)
+	if !again {
+		return outcome{status: Dead}
+	}
+	return outcome{status: Retrying, delay: delay}
+}
+
+// send takes a delivery's turn and gives the result to the recorder.
+func (s *sender) send(d *delivery) {
+	s.results <- s.turn(d)
+}
+
+func (s *sender) turn(d *delivery) result {
+	if d.chunk.lost.Load() {
+		return result{delivery: d, letGo: true}
+	}
+	sub := s.directory.Get(d.chunk.endpointID)
+	switch {
+	case sub == nil:
+		return result{delivery: d, outcome: outcome{status: Cancelled, reason: "the endpoint was deleted"}}
+	case d.event.gone:
+		return result{delivery: d, outcome: outcome{status: Cancelled, reason: "the event is no longer stored"}}
+	}
+	payload, err := s.payload(d.event)
+	if err != nil {
+		return result{delivery: d, letGo: true}
+	}
+	signer, err := sub.Signer(time.Now())
+	if err != nil {
+		return result{delivery: d, letGo: true}
+	}
+	s.reaching.at(senderBeforePost)
+	a := s.post(d, sub, signer, payload)
+	s.reaching.at(senderAfterPost)
+	s.telemetry.attempted(d, a)
+	return result{delivery: d, attempt: a,
+		outcome: decide(a.verdict, d.attempts+1-d.scheduleStart, s.retry, rand.Float64())}
+}
+
+const payloadSQL = `SELECT payload::text FROM posthorn.outbox WHERE id = $1 AND created_at = $2`
+
+// payload gives the event's, from the database when it was too large to keep.
+func (s *sender) payload(e *event) ([]byte, error) {
+	if e.payload != nil {
+		return e.payload, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	var payload []byte
+	err := s.pool.QueryRow(ctx, payloadSQL, e.id, e.createdAt).Scan(&payload)
+	return payload, err
+}
+
+// post makes one attempt: one POST, whatever comes back.
+func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webhook.Signer, payload []byte) *attempt {
+	ctx, span := s.telemetry.startAttempt(d, sub)
+	ctx, cancel := detached(ctx, s.timeout)
+	defer cancel()
+	a := &attempt{startedAt: time.Now(), endpointVersion: sub.Version}
+	body := d.event.body(sub.PayloadFormat, payload)
+	header := s.header(ctx, d, sub, signer, a.startedAt, body)
+	a.requestHeaders = headerLines(header)
+
+	response, err := s.exchange(ctx, sub.URL, header, body)
+	if response != nil {
+		a.status = response.StatusCode
+		a.responseHeaders = headerLines(response.Header)
+		a.responseBody = readBody(response.Body)
+	}
+	a.duration = time.Since(a.startedAt)
+	a.verdict = Classify(a.status, err)
+	s.telemetry.endAttempt(span, a)
+	return a
+}
+
+// header signs the body and gives the request's headers.
+func (s *sender) header(ctx context.Context, d *delivery, sub *subscriptions.Subscription,
+	signer *webhook.Signer, at time.Time, body []byte) http.Header {
+	unix := at.Unix()
+	values := []string{
+		ContentType(sub.PayloadFormat), s.userAgent, d.event.publicID, strconv.FormatInt(unix, 10),
+		string(signer.AppendSignature(nil, d.event.publicID, unix, body)), s.telemetry.traceparent(ctx, d.event),
+	}
+	h := make(http.Header, len(values))
+	for i, name := range [...]string{"Content-Type", "User-Agent", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "Traceparent"} {
+		if values[i] != "" {
+			h[name] = values[i : i+1 : i+1]
+		}
+	}
+	return h
+}
+
+// exchange sends the request and waits for the answer's status and headers. The
+// body can't be rewound (no GetBody), so that the transport never sends a request
+// a second time on its own.
+func (s *sender) exchange(ctx context.Context, to string, header http.Header, body []byte) (*http.Response, error) {
+	target, err := s.target(to)
+	if err != nil {
+		return nil, err
+	}
+	request := (&http.Request{
+		Method: http.MethodPost, URL: target, Host: target.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}).WithContext(ctx)
+	response, err := s.transport.RoundTrip(request)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(context.DeadlineExceeded, err) // the transport's own words for the deadline
+	}
+	return response, err
+}
+
+// target parses an endpoint's URL once. Every URL in the table was checked.
+func (s *sender) target(text string) (*url.URL, error) {
+	if u, ok := s.targets.Load(text); ok {
+		return u.(*url.URL), nil
+	}
+	u, err := url.Parse(text)
+	if err == nil {
+		s.targets.Store(text, u)
+	}
+	return u, err
+}
+
+var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// readBody reads the body to its bound, or until the attempt's deadline, and
+// returns the first part of it. The status line has decided already: whatever
+// goes wrong here changes nothing.
+func readBody(body io.ReadCloser) []byte {
+	defer body.Close()
+	buffer := bodyBuffers.Get().(*[]byte)
+	defer bodyBuffers.Put(buffer)
+	var kept []byte
+	for left := maxResponseBodyBytes; left > 0; {
+		n, err := body.Read((*buffer)[:min(left, len(*buffer))])
+		kept = append(kept, (*buffer)[:min(n, keptResponseBodyBytes-len(kept))]...)
+		left -= n
+		if err != nil {
+			break
+		}
+	}
+	return kept
+}
+
+// headerLines writes headers as lines "name: value", lower-case and in order, to
+// at most keptHeaderBytes, and as text that PostgreSQL takes.
+func headerLines(h http.Header) string {
+	var b strings.Builder
+	b.Grow(512)
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, value := range h[name] {
+			if b.Len()+len(name)+len(value)+3 > keptHeaderBytes {
+				return storable(b.String())
+			}
+			b.WriteString(strings.ToLower(name))
+			b.WriteString(": ")
+			b.WriteString(value)
+			b.WriteByte('\n')
+		}
+	}
+	return storable(b.String())
+}
+
+// storable replaces what a PostgreSQL text can't hold.
+func storable(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
+}

@@ -1,0 +1,163 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+
+	"github.com/posthorn/posthorn/internal/typeid"
+	"github.com/posthorn/posthorn/subscriptions"
+)
+
+// sweepArgs is the periodic job that makes lost jobs again. Truth is in our
+// tables: should River's be emptied, every unfinished delivery gets a new job.
+type sweepArgs struct{}
+
+// Kind names the job for River.
+func (sweepArgs) Kind() string { return "sweep" }
+
+type sweeper struct {
+	river.WorkerDefaults[sweepArgs]
+
+	pool     *pgxpool.Pool
+	jobs     *river.Client[pgx.Tx]
+	grace    time.Duration
+	counters *telemetry
+	reaching reaching
+}
+
+// maxSweep is how many lost deliveries one transaction takes up.
+const maxSweep = 5000
+
+// Work implements river.Worker.
+func (s *sweeper) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
+	if err := s.mark(ctx); err != nil {
+		return err
+	}
+	for {
+		n, err := s.adopt(ctx)
+		if err != nil {
+			return err
+		}
+		if n < maxSweep {
+			return nil
+		}
+	}
+}
+
+const (
+	sweptToSQL = `SELECT swept_to, now() FROM posthorn.sweep_state FOR UPDATE`
+
+	// A delivery that was handed off has no next_attempt_at and is in no index of
+	// unfinished ones. Each such row is looked at once, when it is grace old.
+	markUnfinishedSQL = `UPDATE posthorn.deliveries SET next_attempt_at = now()
+		WHERE id >= $1 AND id < $2 AND status = 'pending' AND next_attempt_at IS NULL`
+
+	setSweptToSQL = `UPDATE posthorn.sweep_state SET swept_to = $1`
+)
+
+// mark puts first attempts that are still not finished after the grace among the
+// waiting ones, where adopt finds them if their job is lost.
+func (s *sweeper) mark(ctx context.Context) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var from, now time.Time
+		if err := tx.QueryRow(ctx, sweptToSQL).Scan(&from, &now); err != nil {
+			return err
+		}
+		to := now.Add(-s.grace)
+		if !to.After(from) {
+			return nil
+		}
+		// The overlap covers clocks that differ a little.
+		if _, err := tx.Exec(ctx, markUnfinishedSQL, floor(from.Add(-s.grace)), floor(to)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, setSweptToSQL, to)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("mark unfinished deliveries: %w", err)
+	}
+	return nil
+}
+
+func floor(at time.Time) DeliveryID { return typeid.Floor[deliveryKind](at) }
+
+const (
+	lostSQL = `SELECT d.id, d.endpoint_id FROM posthorn.deliveries d
+		WHERE d.next_attempt_at < now() - $1::interval AND d.status IN ('pending', 'retrying')
+		  AND NOT EXISTS (SELECT FROM river.river_job j WHERE j.id = d.job_id AND j.finalized_at IS NULL)
+		ORDER BY d.endpoint_id, d.id LIMIT $2
+		FOR UPDATE OF d SKIP LOCKED`
+
+	adoptSQL = `UPDATE posthorn.deliveries d SET job_id = a.job_id, next_attempt_at = now()
+		FROM unnest($1::uuid[], $2::bigint[]) AS a (id, job_id)
+		WHERE d.id = a.id AND d.id BETWEEN $3 AND $4`
+)
+
+// lostDelivery is an unfinished delivery whose job is gone.
+type lostDelivery struct {
+	ID         DeliveryID
+	EndpointID subscriptions.EndpointID
+}
+
+// adopt gives due deliveries without a live job new jobs, and returns how many
+// deliveries those were.
+func (s *sweeper) adopt(ctx context.Context) (int, error) {
+	var lost []lostDelivery
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, lostSQL, s.grace/4, maxSweep)
+		if err != nil {
+			return err
+		}
+		lost, err = pgx.CollectRows(rows, pgx.RowToStructByPos[lostDelivery])
+		if err != nil || len(lost) == 0 {
+			return err
+		}
+		if err := s.giveJobs(ctx, tx, lost); err != nil {
+			return err
+		}
+		s.reaching.at(sweepUncommitted)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("adopt lost deliveries: %w", err)
+	}
+	if len(lost) > 0 {
+		s.reaching.at(sweepCommitted)
+		s.counters.recoveredJobs(ctx, int64(len(lost)), "sweep")
+	}
+	return len(lost), nil
+}
+
+// giveJobs inserts a job for each chunk of the deliveries, which are ordered by
+// endpoint, and makes it their owner.
+func (s *sweeper) giveJobs(ctx context.Context, tx pgx.Tx, lost []lostDelivery) error {
+	var jobs []river.InsertManyParams
+	owner := make([]int, len(lost)) // places in jobs
+	inChunk := 0
+	for i, d := range lost {
+		if i == 0 || d.EndpointID != lost[i-1].EndpointID || inChunk == chunkSize {
+			jobs = append(jobs, deliverJob(d.EndpointID, "", time.Now()))
+			inChunk = 0
+		}
+		owner[i] = len(jobs) - 1
+		inChunk++
+	}
+	ids, err := insertJobs(ctx, s.jobs, tx, jobs)
+	if err != nil {
+		return err
+	}
+	deliveries, owners := make([]DeliveryID, len(lost)), make([]int64, len(lost))
+	for i, d := range lost {
+		deliveries[i], owners[i] = d.ID, ids[owner[i]]
+	}
+	least, greatest := slices.MinFunc(deliveries, DeliveryID.Compare), slices.MaxFunc(deliveries, DeliveryID.Compare)
+	_, err = tx.Exec(ctx, adoptSQL, deliveries, owners, least, greatest)
+	return err
+}

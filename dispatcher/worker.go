@@ -1,0 +1,96 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+
+	"github.com/posthorn/posthorn/outbox"
+)
+
+// worker takes over chunks from River: retries that have come due, chunks that
+// the relay could not hand off, and those of nodes that died. It puts a chunk
+// into its lane and snoozes the job for a lease: from there on the chunk goes
+// the way of one that the relay handed off, and the recorder deletes the job.
+type worker struct {
+	river.WorkerDefaults[deliverArgs]
+
+	pool     *pgxpool.Pool
+	lanes    *lanes
+	lease    time.Duration
+	reaching reaching
+}
+
+// Timeout bounds the loading of a chunk; sending is not the job's.
+func (w *worker) Timeout(*river.Job[deliverArgs]) time.Duration { return transactionTimeout }
+
+// Work implements river.Worker.
+func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
+	w.reaching.at(workerFetched)
+	if c := w.lanes.holds(job.ID); c != nil && !c.lost.Load() {
+		return river.JobSnooze(w.lease) // a renewal came late; nobody else has it
+	}
+	c, err := w.load(ctx, job.ID)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return nil // every delivery has been settled or belongs to another job
+	}
+	wait, ok := w.lanes.reserve(c.endpointID, len(c.deliveries))
+	if !ok {
+		// Spread, so that an endpoint's chunks don't come back all at once.
+		return river.JobSnooze(min(time.Minute, max(wait, time.Second)/2+rand.N(max(wait, time.Second))))
+	}
+	w.lanes.take(c)
+	w.reaching.at(workerHandedOver)
+	return river.JobSnooze(w.lease)
+}
+
+const loadChunkSQL = `
+	SELECT d.id, d.endpoint_id, d.attempts, d.schedule_start, d.event_id, d.event_created_at,
+	       o.id IS NULL, coalesce(o.tenant_id, ''), d.event_type, coalesce(o.traceparent, ''),
+	       coalesce(o.occurred_at, d.event_created_at),
+	       CASE WHEN sum(octet_length(o.payload::text)) OVER (ORDER BY d.id) <= $2 THEN o.payload::text END
+	FROM posthorn.deliveries d
+	LEFT JOIN posthorn.outbox o ON o.id = d.event_id AND o.created_at = d.event_created_at
+	WHERE d.job_id = $1 AND d.status IN ('pending', 'retrying')
+	ORDER BY d.id`
+
+// maxLoadBytes bounds the payloads of one chunk that are loaded at once; the
+// others are loaded one by one as they are sent.
+const maxLoadBytes = 1 << 20
+
+// load reads what is unfinished of a job's chunk, or nil when nothing is.
+func (w *worker) load(ctx context.Context, jobID int64) (*chunk, error) {
+	rows, err := w.pool.Query(ctx, loadChunkSQL, jobID, maxLoadBytes)
+	if err != nil {
+		return nil, fmt.Errorf("load chunk of job %d: %w", jobID, err)
+	}
+	c := &chunk{jobID: jobID}
+	events := map[outbox.EventID]*event{}
+	c.deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (delivery, error) {
+		d := delivery{chunk: c}
+		e := &event{}
+		err := row.Scan(&d.id, &c.endpointID, &d.attempts, &d.scheduleStart, &e.id, &e.createdAt,
+			&e.gone, &e.tenantID, &e.eventType, &e.traceparent, &e.occurredAt, &e.payload)
+		if events[e.id] == nil {
+			e.publicID = e.id.String()
+			events[e.id] = e
+		}
+		d.event = events[e.id]
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load chunk of job %d: %w", jobID, err)
+	}
+	if len(c.deliveries) == 0 {
+		return nil, nil
+	}
+	return c, nil
+}
