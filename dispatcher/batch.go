@@ -17,7 +17,7 @@ type batch struct {
 	chunks []*relayedChunk
 	open   map[subscriptions.EndpointID]*relayedChunk // the chunk that has room still
 
-	eventIDs   []outbox.EventID
+	eventIDs   uuids
 	eventTimes []time.Time
 	matches    []int32
 }
@@ -38,7 +38,7 @@ func newBatch(at time.Time) *batch {
 func (b *batch) add(claimed outbox.Claimed, matched []*subscriptions.Subscription) {
 	b.events++
 	b.deliveries += len(matched)
-	b.eventIDs = append(b.eventIDs, claimed.ID)
+	b.eventIDs = append(b.eventIDs, uuidOf(claimed.ID))
 	b.eventTimes = append(b.eventTimes, claimed.CreatedAt)
 	b.matches = append(b.matches, int32(len(matched)))
 	if len(matched) == 0 {
@@ -52,9 +52,20 @@ func (b *batch) add(claimed outbox.Claimed, matched []*subscriptions.Subscriptio
 			b.open[sub.ID] = c
 			b.chunks = append(b.chunks, c)
 		}
-		c.deliveries = append(c.deliveries, delivery{chunk: &c.chunk, id: typeid.NewAt[deliveryKind](b.at), event: e})
+		c.deliveries = append(c.deliveries, delivery{chunk: &c.chunk, event: e})
 		if len(c.deliveries) == chunkSize {
 			delete(b.open, sub.ID)
+		}
+	}
+}
+
+// nameDeliveries gives the deliveries their ids, chunk after chunk, in one run.
+func (b *batch) nameDeliveries() {
+	id := typeid.NewAt[deliveryKind](b.at)
+	for _, c := range b.chunks {
+		for i := range c.deliveries {
+			c.deliveries[i].id = id
+			id = id.Next()
 		}
 	}
 }
@@ -97,17 +108,21 @@ const insertDeliveriesSQL = `
 	AS d (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id, waits)`
 
 func (b *batch) deliveryArguments() []any {
-	ids, eventIDs, endpointIDs := make([]DeliveryID, 0, b.deliveries), make([]outbox.EventID, 0, b.deliveries), make([]subscriptions.EndpointID, 0, b.deliveries)
-	eventTimes := make([]time.Time, 0, b.deliveries)
-	tenants, types := make([]string, 0, b.deliveries), make([]string, 0, b.deliveries)
-	jobs, waits := make([]int64, 0, b.deliveries), make([]bool, 0, b.deliveries)
+	n := b.deliveries
+	ids, eventIDs, endpointIDs := make(uuids, 0, n), make(uuids, 0, n), make(uuids, 0, n)
+	eventTimes, tenants, types := make([]time.Time, 0, n), make([]string, 0, n), make([]string, 0, n)
+	jobs, waits := make([]int64, 0, n), make([]bool, 0, n)
 	for _, c := range b.chunks {
 		for i := range c.deliveries {
 			d := &c.deliveries[i]
-			ids, eventIDs, endpointIDs = append(ids, d.id), append(eventIDs, d.event.id), append(endpointIDs, c.endpointID)
+			ids = append(ids, uuidOf(d.id))
+			eventIDs = append(eventIDs, uuidOf(d.event.id))
+			endpointIDs = append(endpointIDs, uuidOf(c.endpointID))
 			eventTimes = append(eventTimes, d.event.createdAt)
-			tenants, types = append(tenants, c.tenantID), append(types, d.event.eventType)
-			jobs, waits = append(jobs, c.jobID), append(waits, !c.handedOff)
+			tenants = append(tenants, c.tenantID)
+			types = append(types, d.event.eventType)
+			jobs = append(jobs, c.jobID)
+			waits = append(waits, !c.handedOff)
 		}
 	}
 	return []any{ids, eventIDs, eventTimes, endpointIDs, tenants, types, jobs, waits, b.at}

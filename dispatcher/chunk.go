@@ -13,6 +13,11 @@ import (
 // the job's own cost small, few enough that a lost one is redone quickly.
 const chunkSize = 100
 
+// maxKeptPayload is the largest payload, in bytes, that a chunk in hand keeps in
+// memory. With MaxInHand deliveries it bounds the memory of the backlog; a larger
+// payload is loaded just before it is sent.
+const maxKeptPayload = 32 << 10
+
 // chunk is the deliveries of one River job in this process's hands.
 type chunk struct {
 	jobID      int64

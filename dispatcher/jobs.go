@@ -26,23 +26,37 @@ const (
 // rescues would only be work for the sweep.
 const maxJobAttempts = 32767
 
-// deliverArgs is the River job that owns a chunk. Which deliveries those are
-// says their column job_id, so that there is one truth.
+// deliverArgs is the River job that owns a chunk. Which deliveries those are says
+// their column job_id alone.
 type deliverArgs struct {
 	// Endpoint is the endpoint's id, for people who read River's tables.
 	Endpoint string `json:"endpoint"`
 	// Node is the node that has the chunk since the relay's transaction; empty
 	// for a job that waits for River.
 	Node string `json:"node,omitempty"`
+	// First and Last bound the chunk's ids while its deliveries are in no index
+	// by job, which is from a hand-off to the first result.
+	First DeliveryID `json:"first,omitzero"`
+	Last  DeliveryID `json:"last,omitzero"`
 }
 
 // Kind names the job for River.
 func (deliverArgs) Kind() string { return "deliver" }
 
-// deliverJob is a job to be inserted: due now, or later.
-func deliverJob(endpoint subscriptions.EndpointID, node string, at time.Time) river.InsertManyParams {
+// deliverJob is the job of deliveries that wait: due now, or later.
+func deliverJob(endpoint subscriptions.EndpointID, at time.Time) river.InsertManyParams {
+	return insertParams(deliverArgs{Endpoint: endpoint.String()}, at)
+}
+
+// handedOffJob is the job of a chunk that a node has, until the lease ends.
+func handedOffJob(c *chunk, node string, leaseEnds time.Time) river.InsertManyParams {
+	first, last := c.deliveries[0].id, c.deliveries[len(c.deliveries)-1].id
+	return insertParams(deliverArgs{Endpoint: c.endpointID.String(), Node: node, First: first, Last: last}, leaseEnds)
+}
+
+func insertParams(args deliverArgs, at time.Time) river.InsertManyParams {
 	return river.InsertManyParams{
-		Args:       deliverArgs{Endpoint: endpoint.String(), Node: node},
+		Args:       args,
 		InsertOpts: &river.InsertOpts{Queue: queueDeliver, MaxAttempts: maxJobAttempts, ScheduledAt: at},
 	}
 }

@@ -144,13 +144,18 @@ func (l *lanes) lane(id subscriptions.EndpointID) *lane {
 	return a
 }
 
-// expectedWait is how long the last of n more deliveries would queue. What is
-// under way counts with its age, so that a receiver that hangs is slow before
-// its first answer.
+// hanging is the age from which a request under way counts as slow, so that a
+// receiver that hangs is slow before its first answer, and a pause of this
+// process is not.
+const hanging = time.Second
+
+// expectedWait is how long the last of n more deliveries would queue.
 func (a *lane) expectedWait(n, maxInFlight int, now time.Time) time.Duration {
 	pace := a.pace
 	for _, since := range a.underWay {
-		pace = max(pace, now.Sub(since))
+		if age := now.Sub(since); age > hanging {
+			pace = max(pace, age)
+		}
 	}
 	return time.Duration(len(a.queue)+a.reserved+n) * pace / time.Duration(maxInFlight)
 }

@@ -112,8 +112,21 @@ func (f DeliveryFilter) query(limit int) (string, []any) {
 	if !f.Before.IsZero() {
 		c.add("id < ?", f.Before)
 	}
-	return c.newest(`SELECT `+deliveryColumns+` FROM posthorn.deliveries`, limit)
+	const columns = `SELECT ` + deliveryColumns + ` FROM posthorn.deliveries`
+	if f.TenantID == "" || !f.EndpointID.IsZero() || !f.EventID.IsZero() {
+		return c.newest(columns, limit)
+	}
+	c.texts = append(c.texts, "endpoint_id = of_tenant.endpoint_id")
+	newest, args := c.newest(columns, limit)
+	return fmt.Sprintf(byTenantSQL, newest, len(args)), args
 }
+
+// Deliveries have no index by tenant, which each of them would have to be
+// entered into. A tenant's are the newest of those of its few endpoints, deleted
+// ones too, which the endpoints' versions remember.
+const byTenantSQL = `SELECT d.* FROM
+	(SELECT DISTINCT endpoint_id FROM posthorn.endpoint_versions WHERE tenant_id = $1) of_tenant
+	CROSS JOIN LATERAL (%s) d ORDER BY id DESC LIMIT $%d`
 
 // idFloor is the least id of a time. Ids hold milliseconds since 1970, so that
 // earlier times have no floor: the zero id.

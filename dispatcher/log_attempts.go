@@ -138,4 +138,3 @@ func parseHeaders(lines string) []Header {
 	}
 	return headers
 }
-

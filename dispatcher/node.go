@@ -47,8 +47,8 @@ func newNodeName() string {
 const (
 	forgetNodeSQL   = `DELETE FROM posthorn.nodes WHERE name = $1` // of a session that was lost
 	registerNodeSQL = `INSERT INTO posthorn.nodes (name, version) VALUES ($1, $2) RETURNING number`
-	lockNodeSQL   = `SELECT pg_advisory_lock($1, $2)`
-	removeNodeSQL = `DELETE FROM posthorn.nodes WHERE number = $1`
+	lockNodeSQL     = `SELECT pg_advisory_lock($1, $2)`
+	removeNodeSQL   = `DELETE FROM posthorn.nodes WHERE number = $1`
 )
 
 // register enters the node and takes its lock, on a new session.

@@ -43,8 +43,8 @@ type recorder struct {
 const (
 	maxBatch = 1000
 	// A batch smaller than this waits a little for more; commits are what cost.
-	smallBatch = 200
-	gatherTime = 4 * time.Millisecond
+	smallBatch = 400
+	gatherTime = 8 * time.Millisecond
 	// letGoDelay is when work that could not be done is looked at again.
 	letGoDelay = 15 * time.Second
 	// retryWindow is how far apart the due times in one retry job may lie.
@@ -161,7 +161,11 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 		}
 		b := &pgx.Batch{}
 		if len(rows.ids) > 0 {
+			b.Queue(planByKeySQL)
 			b.Queue(recordSQL, rows.arguments()...).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
+		}
+		if len(rows.dead.ids) > 0 {
+			b.Queue(buryDeadSQL, rows.deadArguments()...)
 		}
 		if len(finished) > 0 {
 			b.Queue(deleteJobsSQL, finished)
@@ -229,7 +233,7 @@ func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result,
 	now := r.clock.Now()
 	jobs := make([]river.InsertManyParams, len(groups))
 	for i, g := range groups {
-		jobs[i] = deliverJob(g.endpointID, "", now.Add(g.delay))
+		jobs[i] = deliverJob(g.endpointID, now.Add(g.delay))
 	}
 	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
 	if err != nil {

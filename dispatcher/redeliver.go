@@ -129,7 +129,7 @@ func (r *Redeliverer) redeliver(ctx context.Context, tx pgx.Tx, tenantID string,
 	case status == Pending, status == Retrying && (waits == nil || !*waits):
 		return ErrInProgress
 	}
-	ids, err := insertJobs(ctx, r.jobs, tx, []river.InsertManyParams{deliverJob(endpoint, "", time.Now())})
+	ids, err := insertJobs(ctx, r.jobs, tx, []river.InsertManyParams{deliverJob(endpoint, time.Now())})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -39,12 +40,12 @@ type relay struct {
 	reaching  reaching
 
 	fanOut float64 // moving average of deliveries per event
+	more   bool    // the last claim was full: there is no need to look first
 }
 
 const (
-	maxClaim           = 500      // events in one transaction
-	maxClaimBytes      = 16 << 20 // of payloads read at once
-	maxClaimDeliveries = 10_000   // deliveries in one transaction, but for the first event's
+	maxClaim           = 500    // events in one transaction
+	maxClaimDeliveries = 10_000 // deliveries in one transaction, but for the first event's
 )
 
 // transactionTimeout bounds the dispatcher's transactions, so that what a hanging
@@ -105,13 +106,25 @@ func (r *relay) waitForRoom(ctx context.Context) bool {
 
 const peekSQL = `SELECT 1 FROM posthorn.outbox_pending ORDER BY seq LIMIT 1`
 
+// peek looks whether there is anything to claim, without a transaction.
+func (r *relay) peek(ctx context.Context) (bool, error) {
+	var one int
+	err := r.pool.QueryRow(ctx, peekSQL).Scan(&one)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for events: %w", err)
+	}
+	return true, nil
+}
+
 // step routes one batch and returns how many events it had.
 func (r *relay) step(ctx context.Context) (int, error) {
-	var one int
-	if err := r.pool.QueryRow(ctx, peekSQL).Scan(&one); err == pgx.ErrNoRows {
-		return 0, nil
-	} else if err != nil {
-		return 0, fmt.Errorf("look for events: %w", err)
+	if !r.more {
+		if some, err := r.peek(ctx); !some {
+			return 0, err
+		}
 	}
 	ctx, span := r.telemetry.startBatch(ctx)
 	defer span.End()
@@ -141,7 +154,9 @@ func (r *relay) step(ctx context.Context) (int, error) {
 // route claims, matches and writes, all in tx. It returns nil when nothing was
 // there to claim. A batch is returned with an error too, for abandon.
 func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
-	events, err := outbox.Claim(ctx, tx, r.claimLimit(), maxClaimBytes)
+	limit := r.claimLimit()
+	events, err := outbox.Claim(ctx, tx, limit, maxKeptPayload)
+	r.more = len(events) == limit
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}
@@ -162,6 +177,7 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 		}
 		b.add(e, matched)
 	}
+	b.nameDeliveries()
 	for _, c := range b.chunks {
 		if !r.noHandoff {
 			_, c.handedOff = r.lanes.reserve(c.endpointID, len(c.deliveries))
@@ -181,9 +197,9 @@ func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) 
 	jobs := make([]river.InsertManyParams, len(b.chunks))
 	for i, c := range b.chunks {
 		if c.handedOff {
-			jobs[i] = deliverJob(c.endpointID, r.node, b.at.Add(r.lease))
+			jobs[i] = handedOffJob(&c.chunk, r.node, b.at.Add(r.lease))
 		} else {
-			jobs[i] = deliverJob(c.endpointID, "", b.at)
+			jobs[i] = deliverJob(c.endpointID, b.at)
 		}
 	}
 	ids, err := insertJobs(ctx, r.jobs, tx, jobs)

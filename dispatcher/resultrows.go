@@ -2,20 +2,21 @@ package dispatcher
 
 import "time"
 
+// planByKeySQL has PostgreSQL find the batch's deliveries by their keys, once, and
+// join them by hash. Left alone it guesses ten rows for arrays of any length, and
+// nothing of partitions that have just begun to fill, and would compare every
+// result with every delivery or read a partition whole.
+const planByKeySQL = `SELECT set_config('enable_seqscan', 'off', true),
+	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true)`
+
 // recordSQL writes results. A result counts only while its delivery is
 // unfinished and stands at the attempt it was made for (fencing); what does not
 // count is not logged either, because another's result has taken its number.
 //
-// The bounds on id let PostgreSQL open the one or two partitions it needs.
+// That d.id is one of $1 and within bounds follows from the join; said again, the
+// one gives the rows by their key and the other opens only their partitions.
 const recordSQL = `
-	WITH result AS (
-		SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::bigint[],
-			$6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[], $11::int[],
-			$12::text[], $13::int[], $14::text[], $15::bytea[])
-		AS r (delivery_id, fence, status, next_attempt_at, job_id,
-			error_kind, error, fingerprint, started_at, duration_us, endpoint_version,
-			request_headers, response_status, response_headers, response_body)
-	), counted AS (
+	WITH counted AS (
 		UPDATE posthorn.deliveries d SET
 			status = r.status,
 			attempts = r.fence + (r.started_at IS NOT NULL)::int,
@@ -25,39 +26,48 @@ const recordSQL = `
 			last_error_kind = nullif(r.error_kind, ''),
 			last_error = nullif(r.error, ''),
 			finished_at = CASE WHEN r.status <> 'retrying' THEN now() END
-		FROM result r
-		WHERE d.id = r.delivery_id AND d.id BETWEEN $16 AND $17
+		FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::bigint[],
+			$6::text[], $7::text[], $8::timestamptz[], $9::bigint[], $10::int[],
+			$11::text[], $12::int[], $13::text[], $14::bytea[])
+		AS r (delivery_id, fence, status, next_attempt_at, job_id,
+			error_kind, error, started_at, duration_us, endpoint_version,
+			request_headers, response_status, response_headers, response_body)
+		WHERE d.id = r.delivery_id AND d.id = ANY($1) AND d.id BETWEEN $15 AND $16
 		  AND d.attempts = r.fence AND d.status IN ('pending', 'retrying')
-		RETURNING d.id, d.event_id, d.event_created_at, d.endpoint_id, d.tenant_id, d.event_type, d.attempts, d.status,
-			d.last_response_status, d.last_error_kind, d.last_error
+		RETURNING r.*
 	), logged AS (
 		INSERT INTO posthorn.attempts (delivery_id, number, started_at, duration_us, endpoint_version, request_headers,
 			response_status, response_headers, response_body, error_kind, error)
-		SELECT r.delivery_id, r.fence + 1, r.started_at, r.duration_us, r.endpoint_version, r.request_headers,
-			nullif(r.response_status, 0), CASE WHEN r.response_status <> 0 THEN r.response_headers END, r.response_body,
-			nullif(r.error_kind, ''), nullif(r.error, '')
-		FROM result r WHERE r.started_at IS NOT NULL AND r.delivery_id IN (SELECT id FROM counted)
-	), dead AS (
-		INSERT INTO posthorn.dead_letters (id, delivery_id, event_id, event_created_at, endpoint_id, tenant_id, event_type,
-			attempts, last_response_status, last_error_kind, last_error, fingerprint)
-		SELECT posthorn.uuid_v7(), c.id, c.event_id, c.event_created_at, c.endpoint_id, c.tenant_id, c.event_type,
-			c.attempts, c.last_response_status, c.last_error_kind, c.last_error, r.fingerprint
-		FROM counted c JOIN result r ON r.delivery_id = c.id WHERE c.status = 'dead'
+		SELECT delivery_id, fence + 1, started_at, duration_us, endpoint_version, request_headers,
+			nullif(response_status, 0), CASE WHEN response_status <> 0 THEN response_headers END, response_body,
+			nullif(error_kind, ''), nullif(error, '')
+		FROM counted WHERE started_at IS NOT NULL
 	)
 	SELECT count(*) FROM counted`
 
-// resultRows are the results that change something, as recordSQL's columns.
+// buryDeadSQL writes the dead letters of the deliveries that have just died.
+const buryDeadSQL = `
+	INSERT INTO posthorn.dead_letters (id, delivery_id, event_id, event_created_at, endpoint_id, tenant_id, event_type,
+		attempts, last_response_status, last_error_kind, last_error, fingerprint)
+	SELECT posthorn.uuid_v7(), d.id, d.event_id, d.event_created_at, d.endpoint_id, d.tenant_id, d.event_type,
+		d.attempts, d.last_response_status, d.last_error_kind, d.last_error, r.fingerprint
+	FROM posthorn.deliveries d
+	JOIN unnest($1::uuid[], $2::int[], $3::text[]) AS r (id, attempts, fingerprint) ON r.id = d.id AND r.attempts = d.attempts
+	WHERE d.id = ANY($1) AND d.id BETWEEN $4 AND $5 AND d.status = 'dead'
+	ON CONFLICT DO NOTHING`
+
+// resultRows are the results that change something, as recordSQL's columns, in
+// types that the driver encodes without reflection.
 type resultRows struct {
 	place map[DeliveryID]int
 
-	ids              []DeliveryID
+	ids              uuids
 	fences           []int32
-	statuses         []Status
+	statuses         []string
 	nextAttempts     []*time.Time
 	jobIDs           []*int64
-	errorKinds       []ErrorKind
+	errorKinds       []string
 	errors           []string
-	fingerprints     []string
 	startedAt        []*time.Time
 	durations        []int64
 	endpointVersions []int32
@@ -66,11 +76,24 @@ type resultRows struct {
 	responseHeaders  []string
 	responseBodies   [][]byte
 
-	least, greatest DeliveryID
+	dead struct {
+		ids          uuids
+		attempts     []int32
+		fingerprints []string
+	}
 }
 
 func newResultRows(batch []result) *resultRows {
-	r := &resultRows{place: make(map[DeliveryID]int, len(batch))}
+	n := len(batch)
+	r := &resultRows{
+		place: make(map[DeliveryID]int, n),
+		ids:   make(uuids, 0, n), fences: make([]int32, 0, n), statuses: make([]string, 0, n),
+		nextAttempts: make([]*time.Time, 0, n), jobIDs: make([]*int64, 0, n),
+		errorKinds: make([]string, 0, n), errors: make([]string, 0, n),
+		startedAt: make([]*time.Time, 0, n), durations: make([]int64, 0, n), endpointVersions: make([]int32, 0, n),
+		requestHeaders: make([]string, 0, n), responseStatuses: make([]int32, 0, n),
+		responseHeaders: make([]string, 0, n), responseBodies: make([][]byte, 0, n),
+	}
 	for i := range batch {
 		if !batch[i].letGo {
 			r.add(&batch[i])
@@ -79,35 +102,38 @@ func newResultRows(batch []result) *resultRows {
 	return r
 }
 
+// notSent is the attempt of a delivery that was settled without one.
+var notSent = &attempt{}
+
 func (r *resultRows) add(res *result) {
 	d, a := res.delivery, res.attempt
-	if len(r.ids) == 0 || d.id.Compare(r.least) < 0 {
-		r.least = d.id
-	}
-	if len(r.ids) == 0 || d.id.Compare(r.greatest) > 0 {
-		r.greatest = d.id
+	message := res.outcome.reason
+	var startedAt *time.Time
+	if a == nil {
+		a = notSent
+	} else {
+		message, startedAt = a.verdict.Message, &a.startedAt
 	}
 	r.place[d.id] = len(r.ids)
-	r.ids = append(r.ids, d.id)
+	r.ids = append(r.ids, uuidOf(d.id))
 	r.fences = append(r.fences, int32(d.attempts))
-	r.statuses = append(r.statuses, res.outcome.status)
+	r.statuses = append(r.statuses, string(res.outcome.status))
 	r.nextAttempts = append(r.nextAttempts, nil)
 	r.jobIDs = append(r.jobIDs, nil)
-	if a == nil {
-		a = &attempt{verdict: Verdict{Message: res.outcome.reason}}
-		r.startedAt = append(r.startedAt, nil)
-	} else {
-		r.startedAt = append(r.startedAt, &a.startedAt)
-	}
-	r.errorKinds = append(r.errorKinds, a.verdict.Kind)
-	r.errors = append(r.errors, storable(a.verdict.Message))
-	r.fingerprints = append(r.fingerprints, fingerprint(a.verdict.Kind, a.status))
+	r.errorKinds = append(r.errorKinds, string(a.verdict.Kind))
+	r.errors = append(r.errors, storable(message))
+	r.startedAt = append(r.startedAt, startedAt)
 	r.durations = append(r.durations, a.duration.Microseconds())
 	r.endpointVersions = append(r.endpointVersions, int32(a.endpointVersion))
 	r.requestHeaders = append(r.requestHeaders, a.requestHeaders)
 	r.responseStatuses = append(r.responseStatuses, int32(a.status))
 	r.responseHeaders = append(r.responseHeaders, a.responseHeaders)
 	r.responseBodies = append(r.responseBodies, a.responseBody)
+	if res.outcome.status == Dead {
+		r.dead.ids = append(r.dead.ids, r.ids[len(r.ids)-1])
+		r.dead.attempts = append(r.dead.attempts, int32(d.attempts+1))
+		r.dead.fingerprints = append(r.dead.fingerprints, fingerprint(a.verdict.Kind, a.status))
+	}
 }
 
 // retryAt sets when a retrying delivery is due and which job owns it.
@@ -117,7 +143,13 @@ func (r *resultRows) retryAt(id DeliveryID, at time.Time, jobID int64) {
 }
 
 func (r *resultRows) arguments() []any {
+	least, greatest := bounds(r.ids)
 	return []any{r.ids, r.fences, r.statuses, r.nextAttempts, r.jobIDs,
-		r.errorKinds, r.errors, r.fingerprints, r.startedAt, r.durations, r.endpointVersions,
-		r.requestHeaders, r.responseStatuses, r.responseHeaders, r.responseBodies, r.least, r.greatest}
+		r.errorKinds, r.errors, r.startedAt, r.durations, r.endpointVersions,
+		r.requestHeaders, r.responseStatuses, r.responseHeaders, r.responseBodies, least, greatest}
+}
+
+func (r *resultRows) deadArguments() []any {
+	least, greatest := bounds(r.dead.ids)
+	return []any{r.dead.ids, r.dead.attempts, r.dead.fingerprints, least, greatest}
 }

@@ -133,12 +133,12 @@ func (s *sender) payload(e *event) ([]byte, error) {
 // post makes one attempt: one POST, whatever comes back.
 func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webhook.Signer, payload []byte) *attempt {
 	ctx, span := s.telemetry.startAttempt(d, sub)
-	ctx, cancel := detached(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // of its own: shutdown lets it finish
 	defer cancel()
 	a := &attempt{startedAt: time.Now(), endpointVersion: sub.Version}
 	body := d.event.body(sub.PayloadFormat, payload)
-	header := s.header(ctx, d, sub, signer, a.startedAt, body)
-	a.requestHeaders = headerLines(header)
+	var header http.Header
+	header, a.requestHeaders = s.header(ctx, d, sub, signer, a.startedAt, body)
 
 	response, err := s.exchange(ctx, sub.URL, header, body)
 	if response != nil {
@@ -152,21 +152,40 @@ func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webh
 	return a
 }
 
-// header signs the body and gives the request's headers.
+// requestHeaders are the names of what every attempt sends, in lower case as the
+// log keeps them, and as net/http wants them.
+var requestHeaders = [...]struct{ name, canonical string }{
+	{"content-type", "Content-Type"}, {"user-agent", "User-Agent"},
+	{webhook.HeaderID, "Webhook-Id"}, {webhook.HeaderTimestamp, "Webhook-Timestamp"},
+	{webhook.HeaderSignature, "Webhook-Signature"}, {"traceparent", "Traceparent"},
+}
+
+// header signs the body and gives the request's headers, and the same as lines.
 func (s *sender) header(ctx context.Context, d *delivery, sub *subscriptions.Subscription,
-	signer *webhook.Signer, at time.Time, body []byte) http.Header {
+	signer *webhook.Signer, at time.Time, body []byte) (http.Header, string) {
 	unix := at.Unix()
+	var scratch [256]byte
 	values := []string{
 		ContentType(sub.PayloadFormat), s.userAgent, d.event.publicID, strconv.FormatInt(unix, 10),
-		string(signer.AppendSignature(nil, d.event.publicID, unix, body)), s.telemetry.traceparent(ctx, d.event),
+		string(signer.AppendSignature(scratch[:0], d.event.publicID, unix, body)), s.telemetry.traceparent(ctx, d.event),
 	}
 	h := make(http.Header, len(values))
-	for i, name := range [...]string{"Content-Type", "User-Agent", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "Traceparent"} {
+	var lines strings.Builder
+	lines.Grow(400)
+	for i, header := range requestHeaders {
 		if values[i] != "" {
-			h[name] = values[i : i+1 : i+1]
+			h[header.canonical] = values[i : i+1 : i+1]
+			appendLine(&lines, header.name, values[i])
 		}
 	}
-	return h
+	return h, lines.String()
+}
+
+func appendLine(b *strings.Builder, name, value string) {
+	b.WriteString(name)
+	b.WriteString(": ")
+	b.WriteString(value)
+	b.WriteByte('\n')
 }
 
 // exchange sends the request and waits for the answer's status and headers. The
@@ -208,6 +227,9 @@ var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return 
 // goes wrong here changes nothing.
 func readBody(body io.ReadCloser) []byte {
 	defer body.Close()
+	if body == http.NoBody {
+		return nil
+	}
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)
 	var kept []byte
@@ -226,16 +248,12 @@ func readBody(body io.ReadCloser) []byte {
 // at most keptHeaderBytes, and as text that PostgreSQL takes.
 func headerLines(h http.Header) string {
 	var b strings.Builder
-	b.Grow(512)
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		for _, value := range h[name] {
 			if b.Len()+len(name)+len(value)+3 > keptHeaderBytes {
 				return storable(b.String())
 			}
-			b.WriteString(strings.ToLower(name))
-			b.WriteString(": ")
-			b.WriteString(value)
-			b.WriteByte('\n')
+			appendLine(&b, strings.ToLower(name), value)
 		}
 	}
 	return storable(b.String())

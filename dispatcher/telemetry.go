@@ -189,12 +189,12 @@ func (t *telemetry) observe(meter metric.Meter, backlog func(context.Context) (B
 // recorded counts committed results, and those that came too late to count.
 func (t *telemetry) recorded(rows *resultRows, late int64) {
 	ctx := context.Background()
-	counts := map[Status]int64{}
+	counts := map[string]int64{}
 	for _, status := range rows.statuses {
 		counts[status]++
 	}
 	for status, n := range counts {
-		t.deliveries.Add(ctx, n, t.byOutcome[status])
+		t.deliveries.Add(ctx, n, t.byOutcome[Status(status)])
 	}
 	if late > 0 {
 		t.fenced.Add(ctx, late)

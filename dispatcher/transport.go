@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"time"
@@ -38,13 +37,4 @@ func newTransport(guard *netguard.Guard, perEndpoint int) *http.Transport {
 		// connection as it is used again.
 		IdleConnTimeout: 30 * time.Second,
 	}
-}
-
-// roundTrip is http.RoundTripper's: one request, one answer, no redirects.
-type roundTrip func(*http.Request) (*http.Response, error)
-
-// detached keeps ctx's values without its end: an attempt under way at shutdown
-// is finished.
-func detached(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
 }

@@ -35,7 +35,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if c := w.lanes.holds(job.ID); c != nil && !c.lost.Load() {
 		return river.JobSnooze(w.lease) // a renewal came late; nobody else has it
 	}
-	c, err := w.load(ctx, job.ID)
+	c, err := w.load(ctx, job.ID, job.Args)
 	if err != nil {
 		return err
 	}
@@ -56,19 +56,19 @@ const loadChunkSQL = `
 	SELECT d.id, d.endpoint_id, d.attempts, d.schedule_start, d.event_id, d.event_created_at,
 	       o.id IS NULL, coalesce(o.tenant_id, ''), d.event_type, coalesce(o.traceparent, ''),
 	       coalesce(o.occurred_at, d.event_created_at),
-	       CASE WHEN sum(octet_length(o.payload::text)) OVER (ORDER BY d.id) <= $2 THEN o.payload::text END
-	FROM posthorn.deliveries d
+	       CASE WHEN octet_length(o.payload::text) <= $2 THEN o.payload::text END
+	FROM (
+		SELECT * FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL
+		UNION ALL
+		SELECT * FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NULL AND id BETWEEN $3 AND $4
+	) d
 	LEFT JOIN posthorn.outbox o ON o.id = d.event_id AND o.created_at = d.event_created_at
-	WHERE d.job_id = $1 AND d.status IN ('pending', 'retrying')
+	WHERE d.status IN ('pending', 'retrying')
 	ORDER BY d.id`
 
-// maxLoadBytes bounds the payloads of one chunk that are loaded at once; the
-// others are loaded one by one as they are sent.
-const maxLoadBytes = 1 << 20
-
 // load reads what is unfinished of a job's chunk, or nil when nothing is.
-func (w *worker) load(ctx context.Context, jobID int64) (*chunk, error) {
-	rows, err := w.pool.Query(ctx, loadChunkSQL, jobID, maxLoadBytes)
+func (w *worker) load(ctx context.Context, jobID int64, args deliverArgs) (*chunk, error) {
+	rows, err := w.pool.Query(ctx, loadChunkSQL, jobID, maxKeptPayload, args.First, args.Last)
 	if err != nil {
 		return nil, fmt.Errorf("load chunk of job %d: %w", jobID, err)
 	}

@@ -7,7 +7,7 @@ LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT encode(
         set_bit(set_bit(
             overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM at) * 1000)::bigint) FROM 3)
+                    PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3)
                     FROM 1 FOR 6),
             52, 1), 53, 1),
         'hex')::uuid
@@ -96,7 +96,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('posthorn.create_partitions', 0));
     FOR tab IN SELECT * FROM posthorn.partitioned_tables LOOP
         -- Yesterday too: a clock may be behind, a transaction may have begun before midnight.
-        FOR day IN SELECT d::date FROM generate_series(today - 1, today + tab.days_ahead, interval '1 day') AS d LOOP
+        FOR day IN SELECT today + n FROM generate_series(-1, tab.days_ahead) AS n LOOP
             child := tab.name || '_' || to_char(day, 'YYYYMMDD');
             CONTINUE WHEN to_regclass('posthorn.' || child) IS NOT NULL;
             bounds := CASE WHEN tab.by_id

@@ -35,9 +35,9 @@ CREATE TABLE posthorn.deliveries (
 ) PARTITION BY RANGE (id);
 CREATE INDEX deliveries_by_event ON posthorn.deliveries (event_id);
 CREATE INDEX deliveries_by_endpoint ON posthorn.deliveries (endpoint_id, id);
-CREATE INDEX deliveries_by_tenant ON posthorn.deliveries (tenant_id, id);
-CREATE INDEX deliveries_by_job ON posthorn.deliveries (job_id);
+-- A delivery that succeeds at once never enters these.
 CREATE INDEX deliveries_waiting ON posthorn.deliveries (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id) WHERE next_attempt_at IS NOT NULL;
 
 -- One row per POST whose result was recorded.
 CREATE TABLE posthorn.attempts (

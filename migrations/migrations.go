@@ -30,6 +30,10 @@ var files embed.FS
 // do, as long as every version of the program uses the same.
 const lockKey = 0x706f7374686f726e // "posthorn"
 
+// minConns is what one run needs at once: one connection holds the lock, goose
+// keeps one and River's migrator takes another. A URL may ask for a smaller pool.
+const minConns = 4
+
 // Status is one migration and whether it has been applied.
 type Status struct {
 	// Name is the file's name without its path, or "river 006" for River's.
@@ -53,6 +57,7 @@ func Up(ctx context.Context, databaseURL string) error {
 		if err != nil {
 			return err
 		}
+		defer ours.Close()
 		if _, err := ours.Up(ctx); err != nil {
 			return fmt.Errorf("migrate up: %w", err)
 		}
@@ -88,6 +93,7 @@ func Down(ctx context.Context, databaseURL string) error {
 		if err != nil {
 			return err
 		}
+		defer ours.Close()
 		if _, err := ours.DownTo(ctx, 0); err != nil {
 			return fmt.Errorf("migrate down: %w", err)
 		}
@@ -151,7 +157,12 @@ type migrator struct {
 
 // locked runs f while this process alone migrates the database.
 func locked(ctx context.Context, databaseURL string, f func(*migrator) error) error {
-	pool, err := pgxpool.New(ctx, databaseURL)
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	config.MaxConns = max(config.MaxConns, minConns)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -178,6 +189,7 @@ func (m *migrator) createSchemas(ctx context.Context) error {
 	return nil
 }
 
+// ours must be closed: its database/sql handle keeps a goroutine.
 func (m *migrator) ours() (*goose.Provider, error) {
 	db := stdlib.OpenDBFromPool(m.pool)
 	p, err := goose.NewProvider(goose.DialectPostgres, db, files,

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,8 +22,8 @@ type Claimed struct {
 	TenantID string
 	// Type is the event's type.
 	Type string
-	// Payload is the event's JSON, nil when it was beyond the claim's budget of
-	// bytes: whoever sends it loads it then.
+	// Payload is the event's JSON, nil when it is larger than the claim asked for:
+	// whoever sends it loads it then.
 	Payload []byte
 	// Traceparent is the W3C trace context, or empty.
 	Traceparent string
@@ -42,14 +43,15 @@ const claimSQL = `
 // partitions only.
 const claimedEventsSQL = `
 	SELECT id, created_at, tenant_id, event_type, coalesce(traceparent, ''), occurred_at,
-	       CASE WHEN sum(octet_length(payload::text)) OVER (ORDER BY created_at, id) <= $4 THEN payload::text END
+	       CASE WHEN octet_length(payload::text) <= $4 THEN payload::text END
 	FROM posthorn.outbox
 	WHERE id = ANY($1) AND created_at BETWEEN $2 AND $3`
 
 // Claim takes up to limit committed events out of the pending table, oldest
 // first, in tx: they are routed when tx commits and pending again when it does
-// not. It loads the payloads of as many as fit into budget bytes.
-func Claim(ctx context.Context, tx pgx.Tx, limit int, budget int64) ([]Claimed, error) {
+// not. It loads the payloads of up to maxPayload bytes, so that the claim's size
+// in memory is bounded.
+func Claim(ctx context.Context, tx pgx.Tx, limit, maxPayload int) ([]Claimed, error) {
 	rows, err := tx.Query(ctx, claimSQL, limit)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
@@ -63,12 +65,12 @@ func Claim(ctx context.Context, tx pgx.Tx, limit int, budget int64) ([]Claimed, 
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(claimed, func(a, b Claimed) int { return int(a.Seq - b.Seq) })
-	return claimed, fillClaimed(ctx, tx, claimed, budget)
+	slices.SortFunc(claimed, func(a, b Claimed) int { return cmp.Compare(a.Seq, b.Seq) })
+	return claimed, fillClaimed(ctx, tx, claimed, maxPayload)
 }
 
 // fillClaimed reads the claimed events themselves.
-func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, budget int64) error {
+func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, maxPayload int) error {
 	ids := make([]EventID, len(claimed))
 	// A producer that brings ids of its own may have used one twice.
 	type key struct {
@@ -81,7 +83,7 @@ func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, budget int64
 		ids[i], place[key{c.ID, c.CreatedAt.UnixMicro()}] = c.ID, i
 		from, to = earlier(from, c.CreatedAt), later(to, c.CreatedAt)
 	}
-	rows, err := tx.Query(ctx, claimedEventsSQL, ids, from, to, budget)
+	rows, err := tx.Query(ctx, claimedEventsSQL, ids, from, to, maxPayload)
 	if err != nil {
 		return fmt.Errorf("read claimed events: %w", err)
 	}

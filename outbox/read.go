@@ -83,8 +83,7 @@ type Filter struct {
 	Before Place
 }
 
-// Place is where an event stands in a list: lists are ordered by the time of
-// creation, and by id among those of the same transaction.
+// Place is where an event stands in a list.
 type Place struct {
 	// CreatedAt and ID are the event's.
 	CreatedAt time.Time
@@ -94,7 +93,9 @@ type Place struct {
 // Place says where the event stands in a list.
 func (e Stored) Place() Place { return Place{e.CreatedAt, e.ID} }
 
-// List returns up to limit events, newest first, without their payloads.
+// List returns up to limit events, newest first, without their payloads. Those
+// of one tenant are ordered by their time of creation; those of all tenants by
+// their ids, which is the same except for ids that producers made themselves.
 func (r *Reader) List(ctx context.Context, f Filter, limit int) ([]Stored, error) {
 	sql, args := f.query(limit)
 	rows, err := r.pool.Query(ctx, sql, args...)
@@ -132,14 +133,23 @@ func (f Filter) query(limit int) (string, []any) {
 	if !f.Until.IsZero() {
 		where("created_at < ?", f.Until)
 	}
-	if !f.Before.ID.IsZero() {
-		// The first half alone lets PostgreSQL leave out the younger partitions.
-		where("created_at <= ? AND (created_at, id) < (?, ?)", f.Before.CreatedAt, f.Before.CreatedAt, f.Before.ID)
+	// All tenants' events have no index by time, which every producer would pay
+	// for; the primary key has their ids.
+	order := "id DESC, created_at DESC"
+	switch before := f.Before; {
+	case f.TenantID != "":
+		order = "created_at DESC, id DESC"
+		if !before.ID.IsZero() {
+			// The first half alone lets PostgreSQL leave out the younger partitions.
+			where("created_at <= ? AND (created_at, id) < (?, ?)", before.CreatedAt, before.CreatedAt, before.ID)
+		}
+	case !before.ID.IsZero():
+		where("(id, created_at) < (?, ?)", before.ID, before.CreatedAt)
 	}
 	sql := `SELECT ` + storedColumns + `, NULL::text AS payload FROM posthorn.outbox`
 	if conditions != nil {
 		sql += ` WHERE ` + strings.Join(conditions, ` AND `)
 	}
 	args = append(args, limit)
-	return sql + fmt.Sprintf(` ORDER BY created_at DESC, id DESC LIMIT $%d`, len(args)), args
+	return sql + fmt.Sprintf(` ORDER BY %s LIMIT $%d`, order, len(args)), args
 }

@@ -98,3 +98,13 @@ func TestID_IsItsOutsideFormInJSON(t *testing.T) {
 		t.Fatalf("%v, %v", back, err)
 	}
 }
+
+func TestNext_IsTheIDDirectlyAfter(t *testing.T) {
+	t.Parallel()
+	id := NewAt[thing](time.Now())
+	id.uuid[15], id.uuid[14] = 0xff, 0xfe
+	next := id.Next()
+	if next.Compare(id) != 1 || next.uuid[14] != 0xff || next.uuid[15] != 0 || next.Time() != id.Time() {
+		t.Errorf("%x is not directly after %x", next.uuid, id.uuid)
+	}
+}
