@@ -125,13 +125,11 @@ func periodic(interval time.Duration, args river.JobArgs) *river.PeriodicJob {
 // to the other nodes. It returns an error when it could not start or could not
 // give back; it may be called once.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	if err := d.clock.sync(ctx, d.config.Pool); err != nil {
-		return fmt.Errorf("dispatcher: start: %w", err)
-	}
-	if _, err := d.config.Directory.Refresh(ctx, d.config.Pool); err != nil {
-		return fmt.Errorf("dispatcher: start: %w", err)
-	}
-	if err := d.node.register(ctx); err != nil {
+	err := d.start(ctx)
+	switch {
+	case ctx.Err() != nil && !d.node.registered(): // stopped before it began
+		return nil
+	case err != nil:
 		return fmt.Errorf("dispatcher: start: %w", err)
 	}
 	lasting := context.WithoutCancel(ctx)
@@ -159,6 +157,17 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		stopKeeping()
 		keepers.Wait()
 	})
+}
+
+// start does what must have been done before the node has any work.
+func (d *Dispatcher) start(ctx context.Context) error {
+	if err := d.clock.sync(ctx, d.config.Pool); err != nil {
+		return err
+	}
+	if _, err := d.config.Directory.Refresh(ctx, d.config.Pool); err != nil {
+		return err
+	}
+	return d.node.register(ctx)
 }
 
 // stop is what follows the relay's end: no new work, then what is under way,

@@ -116,9 +116,9 @@ const (
 	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
 		WHERE id = ANY($1) AND state IN ('scheduled', 'running') AND ` + holder + ` = $3 RETURNING id`
 
-	// Everything that a node had, for the others.
+	// Everything that a node had, for the others: its chunks, and what it was at.
 	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()
-		WHERE state IN ('scheduled', 'running') AND kind = 'deliver' AND ` + holder + ` = $1`
+		WHERE (state = 'running' OR state = 'scheduled' AND kind = 'deliver') AND ` + holder + ` = $1`
 
 	// A dead leader's term would run on for seconds, and nobody schedules meanwhile.
 	deposeLeaderSQL = `DELETE FROM river.river_leader WHERE leader_id = $1`

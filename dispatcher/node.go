@@ -83,6 +83,8 @@ func (n *node) register(ctx context.Context) error {
 	return nil
 }
 
+func (n *node) registered() bool { return n.conn != nil }
+
 // run keeps the node registered and looks for dead ones until ctx is done.
 func (n *node) run(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
