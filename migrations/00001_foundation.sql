@@ -101,9 +101,13 @@ BEGIN
             CONTINUE WHEN to_regclass('posthorn.' || child) IS NOT NULL;
             bounds := CASE WHEN tab.by_id
                 THEN format('FROM (%L) TO (%L)', posthorn.uuid_floor(day), posthorn.uuid_floor(day + 1))
-                ELSE format('FROM (%L) TO (%L)', day || ' 00:00:00+00', (day + 1) || ' 00:00:00+00') END;
-            EXECUTE format('CREATE TABLE posthorn.%I PARTITION OF posthorn.%I FOR VALUES %s WITH (fillfactor = %s)',
-                child, tab.name, bounds, tab.fillfactor);
+                ELSE format('FROM (%L) TO (%L)', to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00',
+                            to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00') END;
+            -- Made apart and attached: that waits for no producer and lets none wait,
+            -- where CREATE TABLE … PARTITION OF would lock the whole table.
+            EXECUTE format('CREATE TABLE posthorn.%I (LIKE posthorn.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = %s)',
+                child, tab.name, tab.fillfactor);
+            EXECUTE format('ALTER TABLE posthorn.%I ATTACH PARTITION posthorn.%I FOR VALUES %s', tab.name, child, bounds);
             created := created + 1;
         END LOOP;
     END LOOP;

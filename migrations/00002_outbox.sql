@@ -48,11 +48,17 @@ INSERT INTO posthorn.partitioned_tables (name, by_id, days_ahead) VALUES ('outbo
 -- +goose StatementBegin
 CREATE FUNCTION posthorn.set_max_payload_bytes(bytes integer) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    child regclass;
 BEGIN
     IF bytes NOT BETWEEN 1024 AND 16777216 THEN
         RAISE EXCEPTION 'posthorn: the payload limit must lie between 1024 and 16777216 bytes, not %', bytes;
     END IF;
     ALTER TABLE posthorn.outbox DROP CONSTRAINT IF EXISTS payload_is_small_enough;
+    -- The partitions were made with a constraint of their own.
+    FOR child IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'posthorn.outbox'::regclass LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS payload_is_small_enough', child);
+    END LOOP;
     -- NOT VALID: what is stored already stays.
     EXECUTE format($sql$
         ALTER TABLE posthorn.outbox ADD CONSTRAINT payload_is_small_enough CHECK (CASE

@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -171,5 +172,37 @@ func TestPartitions_HoldTheEventsOfTheirDay(t *testing.T) {
 				t.Errorf("the row of %s is in %s, want %s", at, got, want)
 			}
 		}
+	}
+}
+
+// A producer in the middle of its transaction neither waits for new partitions
+// nor makes anybody wait.
+func TestCreatePartitions_WaitsForNoProducer(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	tx, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // the test's end
+	if _, err := tx.Exec(t.Context(), `INSERT INTO posthorn.outbox (event_type, payload) VALUES ('a', '{}')`); err != nil {
+		t.Fatal(err)
+	}
+	var created int
+	err = db.Pool.QueryRow(t.Context(), `WITH further AS (UPDATE posthorn.partitioned_tables SET days_ahead = days_ahead + 1 RETURNING 1)
+		SELECT count(*) FROM further`).Scan(&created)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := db.Pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), `SET lock_timeout = '2s'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.QueryRow(t.Context(), `SELECT posthorn.create_partitions()`).Scan(&created); err != nil || created != 4 {
+		t.Errorf("created %d partitions beside an open producer's transaction: %v", created, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,11 +85,17 @@ func publishError(e Event, err error) error {
 	}
 	var state interface{ SQLState() string }
 	if errors.As(err, &state) {
-		switch state.SQLState() {
-		case "23514", // check_violation: ours say why
-			"22P02", "22032", // not JSON
+		code := state.SQLState()
+		// A day without a partition is a check_violation as well, and no fault of
+		// the event's. Our checks say who speaks.
+		refused := code == "23514" && strings.Contains(err.Error(), "posthorn: ")
+		switch code {
+		case "22P02", "22032", // not JSON
 			"22021", "22P05", // bytes that are not UTF-8
 			"54001": // nested deeper than PostgreSQL's stack
+			refused = true
+		}
+		if refused {
 			return fmt.Errorf("publish %.64q: %w: %w", e.Type, ErrInvalid, err)
 		}
 	}

@@ -67,7 +67,7 @@ func (s *Store) check(d Draft) error {
 		add("/payload_format", "must be standard, raw or cloudevents")
 	}
 	var object map[string]any
-	if err := json.Unmarshal(d.Metadata, &object); err != nil || object == nil || len(d.Metadata) > maxMetadataBytes {
+	if err := json.Unmarshal(d.Metadata, &object); err != nil || object == nil || len(d.Metadata) > maxMetadataBytes || !utf8.Valid(d.Metadata) {
 		add("/metadata", "must be a JSON object of at most %d bytes", maxMetadataBytes)
 	}
 	if problems != nil {

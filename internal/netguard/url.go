@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,8 +37,8 @@ func (p Policy) CheckURL(raw string) error {
 		return errors.New("the URL must not hold a user name or password; put credentials into custom headers")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
 		return errors.New("the URL must not have a fragment")
-	case hasControl(u.Path) || hasControl(u.RawQuery):
-		return errors.New("the URL's path must not hold control characters, encoded ones neither")
+	case hasEncodedControl(raw):
+		return errors.New("the URL must not hold control characters, encoded ones neither")
 	}
 	if err := checkPort(u); err != nil {
 		return err
@@ -45,11 +46,21 @@ func (p Policy) CheckURL(raw string) error {
 	return p.checkHost(u.Hostname())
 }
 
-func hasControl(s string) bool {
-	if unescaped, err := url.QueryUnescape(s); err == nil {
-		s += unescaped
+// hasEncodedControl looks for %00 to %1f and %7f itself: url.QueryUnescape gives
+// up on a malformed query, and receivers may not.
+func hasEncodedControl(raw string) bool {
+	for rest := raw; ; {
+		_, after, found := strings.Cut(rest, "%")
+		if !found {
+			return false
+		}
+		if len(after) >= 2 {
+			if b, err := strconv.ParseUint(after[:2], 16, 8); err == nil && (b < ' ' || b == 0x7f) {
+				return true
+			}
+		}
+		rest = after
 	}
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 func checkPort(u *url.URL) error {
@@ -88,30 +99,47 @@ func (p Policy) checkHost(host string) error {
 		}
 		return fmt.Errorf("%s is this machine itself, not a host on the public internet", host)
 	}
-	return checkName(host)
+	labels := strings.Split(host, ".")
+	if err := checkName(host, labels); err != nil {
+		return err
+	}
+	if len(p.AllowNetworks) > 0 {
+		return nil // names of the networks that are allowed: Control tells
+	}
+	return checkPublic(host, labels)
 }
 
-// checkName refuses names that no public host has. The last label decides what
-// is read as a number: 2130706433, 0x7f.1 and 127.1 are addresses to some
-// resolvers.
-func checkName(host string) error {
-	labels := strings.Split(host, ".")
+// maxNameLength is DNS's limit.
+const maxNameLength = 253
+
+// checkName refuses what is no name. The last label decides what is read as a
+// number: 2130706433, 0x7f.1 and 127.1 are addresses to some resolvers.
+func checkName(host string, labels []string) error {
 	last := labels[len(labels)-1]
 	if last == "" || last[0] >= '0' && last[0] <= '9' {
 		return fmt.Errorf("%s is neither a host name nor an address in its usual form", host)
 	}
-	if len(labels) == 1 {
-		return fmt.Errorf("%s has no domain, only hosts on the public internet can be called", host)
-	}
-	for _, suffix := range []string{"internal", "local", "localdomain", "lan", "home", "corp", "intranet", "arpa", "onion"} {
-		if last == suffix {
-			return fmt.Errorf("%s is a name of a private network", host)
-		}
+	if len(host) > maxNameLength {
+		return fmt.Errorf("the URL's host has %d characters, the limit is %d", len(host), maxNameLength)
 	}
 	for _, label := range labels {
 		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notInLabel) {
 			return fmt.Errorf("%s is not a host name", host)
 		}
+	}
+	return nil
+}
+
+// privateDomains are not, and will not be, delegated on the public internet.
+var privateDomains = []string{"internal", "local", "localdomain", "lan", "home", "corp", "intranet", "arpa", "onion"}
+
+// checkPublic refuses names that no public host has.
+func checkPublic(host string, labels []string) error {
+	if len(labels) == 1 {
+		return fmt.Errorf("%s has no domain, only hosts on the public internet can be called", host)
+	}
+	if slices.Contains(privateDomains, labels[len(labels)-1]) {
+		return fmt.Errorf("%s is a name of a private network", host)
 	}
 	return nil
 }

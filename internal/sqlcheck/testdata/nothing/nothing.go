@@ -1,0 +1,4 @@
+// Package nothing has no SQL.
+package nothing
+
+const other = "SELECT 1"

@@ -1,0 +1,3 @@
+package statements
+
+const testSQL = "SELECT nonsense"

@@ -1,0 +1,3 @@
+package statements
+
+const moreColumns = "name"
