@@ -46,9 +46,9 @@ func New(config Config) (*Dispatcher, error) {
 	d.sender = &sender{
 		pool: config.Pool, directory: config.Directory, transport: newTransport(config.Guard, config.MaxInFlight),
 		userAgent: "Posthorn/" + config.Version, timeout: config.AttemptTimeout, retry: config.Retry,
-		results: d.results, telemetry: telemetry, reaching: config.reaching,
+		telemetry: telemetry, reaching: config.reaching,
 	}
-	d.lanes = newLanes(config.MaxInFlight, config.MaxInHand, d.sender.send)
+	d.lanes = newLanes(config.MaxInFlight, config.MaxInHand, d.sender.turn, d.results)
 	d.node = &node{pool: config.Pool, name: config.NodeName, version: config.Version,
 		logger: config.Logger, counters: telemetry, reaching: config.reaching}
 	if d.river, err = d.newRiver(telemetry); err != nil {

@@ -12,7 +12,8 @@ import (
 type lanes struct {
 	maxInFlight int
 	maxInHand   int
-	send        func(*delivery) // runs in a lane's worker, one delivery at a time
+	send        func(*delivery) result // takes a delivery's turn, in a lane's worker
+	results     chan<- result          // to the recorder; full when that can't keep up
 
 	mu         sync.Mutex
 	byEndpoint map[subscriptions.EndpointID]*lane
@@ -27,15 +28,15 @@ type lanes struct {
 type lane struct {
 	queue    []*delivery
 	reserved int                     // promised to chunks that are about to come
-	underWay map[*delivery]time.Time // since when; as many as the lane has busy workers
+	underWay map[*delivery]time.Time // since when
 	workers  int                     // at most maxInFlight
 	pace     time.Duration           // moving average of how long a request takes
 	usedAt   time.Time
 }
 
-func newLanes(maxInFlight, maxInHand int, send func(*delivery)) *lanes {
+func newLanes(maxInFlight, maxInHand int, send func(*delivery) result, results chan<- result) *lanes {
 	return &lanes{
-		maxInFlight: maxInFlight, maxInHand: maxInHand, send: send,
+		maxInFlight: maxInFlight, maxInHand: maxInHand, send: send, results: results,
 		byEndpoint: map[subscriptions.EndpointID]*lane{},
 		held:       map[int64]*chunk{},
 		freed:      make(chan struct{}, 1),
@@ -101,26 +102,17 @@ func (l *lanes) take(c *chunk) {
 // work sends the lane's deliveries one after the other until none is left.
 func (l *lanes) work(a *lane) {
 	defer l.workers.Done()
-	var d *delivery
-	for {
-		if d = l.next(a, d); d == nil {
-			return
-		}
-		l.send(d)
+	for d := l.next(a); d != nil; d = l.next(a) {
+		res := l.send(d)
+		l.answered(a, d) // before the recorder is waited for: its pace is not the receiver's
+		l.results <- res
 	}
 }
 
-// next notes that the worker is done with one delivery and gives it another;
-// with nil the worker has left the lane.
-func (l *lanes) next(a *lane, done *delivery) *delivery {
+// next gives a worker its next delivery; with nil the worker has left the lane.
+func (l *lanes) next(a *lane) *delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	if done != nil {
-		a.pace += (now.Sub(a.underWay[done]) - a.pace) / 8
-		delete(a.underWay, done)
-		a.usedAt = now
-	}
 	if len(a.queue) == 0 {
 		a.workers--
 		return nil
@@ -130,8 +122,17 @@ func (l *lanes) next(a *lane, done *delivery) *delivery {
 	if a.queue = a.queue[1:]; len(a.queue) == 0 {
 		a.queue = nil // lets go of the array
 	}
-	a.underWay[d] = now
+	a.underWay[d] = time.Now()
 	return d
+}
+
+// answered notes how long a delivery's turn took.
+func (l *lanes) answered(a *lane, d *delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.usedAt = time.Now()
+	a.pace += (a.usedAt.Sub(a.underWay[d]) - a.pace) / 8
+	delete(a.underWay, d)
 }
 
 // lane gives the endpoint's lane, a new one at need.
@@ -166,7 +167,7 @@ func (l *lanes) settle(c *chunk, n int, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inHand -= n
-	if last {
+	if last && l.held[c.jobID] == c { // a lost chunk's job may have come back as another
 		delete(l.held, c.jobID)
 	}
 	l.tellFreed()

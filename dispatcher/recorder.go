@@ -44,7 +44,7 @@ const (
 	maxBatch = 1000
 	// A batch smaller than this waits a little for more; commits are what cost.
 	smallBatch = 400
-	gatherTime = 8 * time.Millisecond
+	gatherTime = 20 * time.Millisecond
 	// letGoDelay is when work that could not be done is looked at again.
 	letGoDelay = 15 * time.Second
 	// retryWindow is how far apart the due times in one retry job may lie.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,10 +42,13 @@ type relay struct {
 
 	fanOut float64 // moving average of deliveries per event
 	more   bool    // the last claim was full: there is no need to look first
+
+	claimed   int         // events since the last vacuum
+	vacuuming atomic.Bool // one is under way
 }
 
 const (
-	maxClaim           = 500    // events in one transaction
+	maxClaim           = 1000   // events in one transaction
 	maxClaimDeliveries = 10_000 // deliveries in one transaction, but for the first event's
 )
 
@@ -147,16 +151,42 @@ func (r *relay) step(ctx context.Context) (int, error) {
 	b.handOff(r.lanes)
 	span.SetAttributes(attribute.Int("posthorn.batch.events", b.events), attribute.Int("posthorn.batch.deliveries", b.deliveries))
 	r.telemetry.routed.Add(ctx, int64(b.events))
+	r.vacuum(ctx, b.events)
 	r.fanOut += (float64(b.deliveries)/float64(b.events) - r.fanOut) / 4
 	return b.events, nil
+}
+
+// vacuumEvery is how many claimed events leave so many dead entries at the head of
+// the pending table's index that looking past them begins to cost. Autovacuum
+// would come by once a minute.
+const vacuumEvery = 10_000
+
+// TRUNCATE would want the table for itself.
+const vacuumSQL = `VACUUM (TRUNCATE false, SKIP_LOCKED) posthorn.outbox_pending`
+
+// vacuum cleans the pending table now and then, beside the relay.
+func (r *relay) vacuum(ctx context.Context, events int) {
+	if r.claimed += events; r.claimed < vacuumEvery || !r.vacuuming.CompareAndSwap(false, true) {
+		return
+	}
+	r.claimed = 0
+	go func() {
+		defer r.vacuuming.Store(false)
+		if _, err := r.pool.Exec(ctx, vacuumSQL); err != nil && ctx.Err() == nil {
+			r.logger.Warn("the pending table could not be vacuumed", "error", err)
+		}
+	}()
 }
 
 // route claims, matches and writes, all in tx. It returns nil when nothing was
 // there to claim. A batch is returned with an error too, for abandon.
 func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	limit := r.claimLimit()
-	events, err := outbox.Claim(ctx, tx, limit, maxKeptPayload)
+	events, missing, err := outbox.Claim(ctx, tx, limit, maxKeptPayload)
 	r.more = len(events) == limit
+	if len(missing) > 0 {
+		r.logger.Error("pending events are not in the outbox: their partition was dropped", "events", missing)
+	}
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -38,7 +37,6 @@ type sender struct {
 	userAgent string
 	timeout   time.Duration
 	retry     RetryPolicy
-	results   chan<- result
 	telemetry *telemetry
 	reaching  reaching
 	targets   sync.Map // URL text → *url.URL
@@ -84,11 +82,7 @@ func decide(v Verdict, attempts int, retry RetryPolicy, draw float64) outcome {
 	return outcome{status: Retrying, delay: delay}
 }
 
-// send takes a delivery's turn and gives the result to the recorder.
-func (s *sender) send(d *delivery) {
-	s.results <- s.turn(d)
-}
-
+// turn takes a delivery's turn: it makes the next attempt, or finds why not.
 func (s *sender) turn(d *delivery) result {
 	if d.chunk.lost.Load() {
 		return result{delivery: d, letGo: true}
@@ -116,7 +110,7 @@ func (s *sender) turn(d *delivery) result {
 		outcome: decide(a.verdict, d.attempts+1-d.scheduleStart, s.retry, rand.Float64())}
 }
 
-const payloadSQL = `SELECT payload::text FROM posthorn.outbox WHERE id = $1 AND created_at = $2`
+const payloadSQL = `SELECT payload FROM posthorn.outbox WHERE id = $1 AND created_at = $2`
 
 // payload gives the event's, from the database when it was too large to keep.
 func (s *sender) payload(e *event) ([]byte, error) {
@@ -244,11 +238,17 @@ func readBody(body io.ReadCloser) []byte {
 	return kept
 }
 
-// headerLines writes headers as lines "name: value", lower-case and in order, to
-// at most keptHeaderBytes, and as text that PostgreSQL takes.
+// headerLines writes an answer's headers as lines "name: value", lower-case and in
+// order, to at most keptHeaderBytes, and as text that PostgreSQL takes.
 func headerLines(h http.Header) string {
+	var few [16]string // most answers have no more; spares the heap
+	names := few[:0]
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(h)) {
+	for _, name := range names {
 		for _, value := range h[name] {
 			if b.Len()+len(name)+len(value)+3 > keptHeaderBytes {
 				return storable(b.String())

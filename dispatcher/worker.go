@@ -56,7 +56,7 @@ const loadChunkSQL = `
 	SELECT d.id, d.endpoint_id, d.attempts, d.schedule_start, d.event_id, d.event_created_at,
 	       o.id IS NULL, coalesce(o.tenant_id, ''), d.event_type, coalesce(o.traceparent, ''),
 	       coalesce(o.occurred_at, d.event_created_at),
-	       CASE WHEN octet_length(o.payload::text) <= $2 THEN o.payload::text END
+	       CASE WHEN octet_length(o.payload::text) <= $2 THEN o.payload END
 	FROM (
 		SELECT * FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL
 		UNION ALL

@@ -56,7 +56,7 @@ CREATE TABLE posthorn.attempts (
 ) PARTITION BY RANGE (delivery_id);
 
 INSERT INTO posthorn.partitioned_tables (name, by_id, days_ahead, fillfactor) VALUES
-    ('routings', false, 60, 100), ('deliveries', true, 14, 60), ('attempts', true, 14, 100);
+    ('routings', false, 60, 100), ('deliveries', true, 14, 45), ('attempts', true, 14, 100);
 SELECT posthorn.create_partitions();
 
 -- Deliveries that exhausted their attempts. Resolved ones stay for the record.

@@ -39,38 +39,42 @@ const claimSQL = `
 		SELECT seq FROM posthorn.outbox_pending ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED))
 	RETURNING seq, event_id, created_at`
 
-// The bounds on created_at are what lets PostgreSQL look into one or two
+// A payload of up to 1,900 bytes is stored as it is, so its size is known without
+// a copy. The bounds on created_at are what lets PostgreSQL look into one or two
 // partitions only.
 const claimedEventsSQL = `
 	SELECT id, created_at, tenant_id, event_type, coalesce(traceparent, ''), occurred_at,
-	       CASE WHEN octet_length(payload::text) <= $4 THEN payload::text END
+	       CASE WHEN pg_column_size(payload) <= 1900 OR octet_length(payload::text) <= $4 THEN payload END
 	FROM posthorn.outbox
 	WHERE id = ANY($1) AND created_at BETWEEN $2 AND $3`
 
 // Claim takes up to limit committed events out of the pending table, oldest
 // first, in tx: they are routed when tx commits and pending again when it does
-// not. It loads the payloads of up to maxPayload bytes, so that the claim's size
-// in memory is bounded.
-func Claim(ctx context.Context, tx pgx.Tx, limit, maxPayload int) ([]Claimed, error) {
+// not. It loads the payloads of up to maxPayload bytes, or 1,900 if that is more,
+// so that the claim's size in memory is bounded.
+//
+// Missing are pending ids without an event: somebody has dropped a partition under
+// them. They are claimed too, so that they hold nobody up; the caller is to say so.
+func Claim(ctx context.Context, tx pgx.Tx, limit, maxPayload int) (events []Claimed, missing []EventID, err error) {
 	rows, err := tx.Query(ctx, claimSQL, limit)
 	if err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
+		return nil, nil, fmt.Errorf("claim: %w", err)
 	}
 	claimed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Claimed, err error) {
 		return c, row.Scan(&c.Seq, &c.ID, &c.CreatedAt)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
+		return nil, nil, fmt.Errorf("claim: %w", err)
 	}
 	if len(claimed) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	slices.SortFunc(claimed, func(a, b Claimed) int { return cmp.Compare(a.Seq, b.Seq) })
-	return claimed, fillClaimed(ctx, tx, claimed, maxPayload)
+	return fillClaimed(ctx, tx, claimed, maxPayload)
 }
 
-// fillClaimed reads the claimed events themselves.
-func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, maxPayload int) error {
+// fillClaimed reads the claimed events themselves, in their order.
+func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, maxPayload int) (events []Claimed, missing []EventID, err error) {
 	ids := make([]EventID, len(claimed))
 	// A producer that brings ids of its own may have used one twice.
 	type key struct {
@@ -85,32 +89,30 @@ func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, maxPayload i
 	}
 	rows, err := tx.Query(ctx, claimedEventsSQL, ids, from, to, maxPayload)
 	if err != nil {
-		return fmt.Errorf("read claimed events: %w", err)
+		return nil, nil, fmt.Errorf("read claimed events: %w", err)
 	}
-	found := 0
 	defer rows.Close()
 	for rows.Next() {
 		var c Claimed
 		if err := rows.Scan(&c.ID, &c.CreatedAt, &c.TenantID, &c.Type, &c.Traceparent, &c.OccurredAt, &c.Payload); err != nil {
-			return fmt.Errorf("read claimed events: %w", err)
+			return nil, nil, fmt.Errorf("read claimed events: %w", err)
 		}
-		i, ok := place[key{c.ID, c.CreatedAt.UnixMicro()}]
-		if !ok {
-			continue // another event of the same id, claimed elsewhere
+		if i, ok := place[key{c.ID, c.CreatedAt.UnixMicro()}]; ok { // else another event of the same id, claimed elsewhere
+			c.Seq = claimed[i].Seq
+			claimed[i] = c
 		}
-		c.Seq = claimed[i].Seq
-		claimed[i] = c
-		found++
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read claimed events: %w", err)
+		return nil, nil, fmt.Errorf("read claimed events: %w", err)
 	}
-	if found != len(claimed) {
-		// Somebody has dropped a partition under pending events; they must not
-		// vanish from the books without a word.
-		return fmt.Errorf("read claimed events: %d pending, %d of them in the outbox", len(claimed), found)
+	for _, c := range claimed {
+		if c.Type == "" {
+			missing = append(missing, c.ID)
+		} else {
+			events = append(events, c)
+		}
 	}
-	return nil
+	return events, missing, nil
 }
 
 const unclaimSQL = `

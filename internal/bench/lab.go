@@ -63,6 +63,7 @@ func (l *lab) open(ctx context.Context) error {
 	l.store = subscriptions.NewStore(l.pool, keys, loopback)
 	d, err := dispatcher.New(dispatcher.Config{
 		Pool: l.pool, Directory: subscriptions.NewDirectory(keys), Guard: netguard.NewGuard(loopback), Logger: l.config.Logger,
+		MaxInFlight: rawGoroutines, // as many under way as the ceiling has
 	})
 	if err != nil {
 		return err
