@@ -39,19 +39,18 @@ const claimSQL = `
 		SELECT seq FROM posthorn.outbox_pending ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED))
 	RETURNING seq, event_id, created_at`
 
-// A payload of up to 1,900 bytes is stored as it is, so its size is known without
-// a copy. The bounds on created_at are what lets PostgreSQL look into one or two
+// What is stored uncompressed tells its size without being copied. The bounds on created_at are what lets PostgreSQL look into one or two
 // partitions only.
 const claimedEventsSQL = `
 	SELECT id, created_at, tenant_id, event_type, coalesce(traceparent, ''), occurred_at,
-	       CASE WHEN pg_column_size(payload) <= 1900 OR octet_length(payload::text) <= $4 THEN payload END
+	       CASE WHEN pg_column_compression(payload) IS NULL AND pg_column_size(payload) <= $4 OR octet_length(payload::text) <= $4 THEN payload END
 	FROM posthorn.outbox
 	WHERE id = ANY($1) AND created_at BETWEEN $2 AND $3`
 
 // Claim takes up to limit committed events out of the pending table, oldest
 // first, in tx: they are routed when tx commits and pending again when it does
-// not. It loads the payloads of up to maxPayload bytes, or 1,900 if that is more,
-// so that the claim's size in memory is bounded.
+// not. It loads the payloads of up to maxPayload bytes, so that the claim's size
+// in memory is bounded.
 //
 // Missing are pending ids without an event: somebody has dropped a partition under
 // them. They are claimed too, so that they hold nobody up; the caller is to say so.
