@@ -236,6 +236,7 @@ func TestKeyring_ShowsNothingOfItsKeys(t *testing.T) {
 	key := value[len(value)-32:] // protobuf: the key's bytes come last
 	var logged strings.Builder
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("", "keyring", keyring, "value", *keyring)
+	//lint:ignore SA9005 that nothing comes out is what is tested
 	marshalled, _ := json.Marshal(keyring)
 	printed := fmt.Sprintf("%v %+v %#v %s %v %+v %#v", keyring, keyring, keyring, keyring, *keyring, *keyring, *keyring) + logged.String() + string(marshalled)
 	for _, form := range []string{parsed.Key[0].KeyData.Value, string(key), hex.EncodeToString(key), fmt.Sprint(key), fmt.Sprintf("%#v", key)} {

@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// MinSecretBytes and MaxSecretBytes bound a secret's length, as the
-	// Standard Webhooks specification does.
+	// MinSecretBytes is a secret's least length, by the Standard Webhooks
+	// specification.
 	MinSecretBytes = 24
+	// MaxSecretBytes is its greatest.
 	MaxSecretBytes = 64
 
 	newSecretBytes = 32

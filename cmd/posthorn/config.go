@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/posthorn/posthorn/dispatcher"
+)
+
+// databaseFlags name the database.
+type databaseFlags struct {
+	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL, such as postgres://user:password@host:5432/posthorn. Use the variable: other users can see a command line."`
+}
+
+// require returns the URL, or an error when there is none.
+func (f databaseFlags) require() (string, error) {
+	if f.DatabaseURL == "" {
+		return "", errors.New("DATABASE_URL is not set: it names the PostgreSQL database, such as postgres://user:password@host:5432/posthorn")
+	}
+	return f.DatabaseURL, nil
+}
+
+// serviceFlags are what serve and dev have in common. Where their defaults differ
+// the commands' own tags say so.
+type serviceFlags struct {
+	databaseFlags
+
+	Addr                 string         `env:"POSTHORN_ADDR" placeholder:"ADDR" help:"Address that the API listens at. Default: :8080; in dev 127.0.0.1:8080 or the next free port."`
+	OperatorKey          secret         `env:"POSTHORN_OPERATOR_KEY" placeholder:"KEY" help:"An operator's API key, accepted as given, to begin with. Default: none; in dev a random one. Use the variable."`
+	EncryptionKeyset     secret         `env:"POSTHORN_ENCRYPTION_KEYSET" placeholder:"JSON" help:"Keyset that encrypts the secrets at rest, of posthorn keyset create. Default: one that is kept in the database, beside what it encrypts. Use the variable."`
+	AllowPrivateNetworks networks       `env:"POSTHORN_ALLOW_PRIVATE_NETWORKS" placeholder:"CIDR" help:"Networks off the public internet that endpoints may be in, such as 10.1.0.0/16. Default: none; in dev always the loopback addresses."`
+	RetrySchedule        retrySchedule  `env:"POSTHORN_RETRY_SCHEDULE" default:"${default_schedule}" help:"Wait before each attempt after the first, in ms, s, m or h, ±20 %; none: no retries."`
+	AttemptTimeout       attemptTimeout `env:"POSTHORN_ATTEMPT_TIMEOUT" default:"15s" help:"Limit on one attempt as a whole, in ms, s or m."`
+}
+
+// operatorKey checks that the key can be sent in a header.
+func (f serviceFlags) operatorKey() (string, error) {
+	key := string(f.OperatorKey)
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", errors.New("POSTHORN_OPERATOR_KEY holds white space or a character beyond ASCII; no request could present it")
+	}
+	return key, nil
+}
+
+// secret is a flag's text that errors and logs must not show.
+type secret string
+
+// String implements fmt.Stringer.
+func (secret) String() string { return "[secret]" }
+
+// networks are address ranges, separated by commas.
+type networks []netip.Prefix
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *networks) UnmarshalText(text []byte) error {
+	*n = nil
+	for part := range strings.SplitSeq(string(text), ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(part))
+		switch {
+		case err != nil:
+			return fmt.Errorf("%q is not a network such as 10.1.0.0/16", part)
+		case prefix != prefix.Masked():
+			// More likely a slip than a wish: 10.1.2.3/8 would open all of 10.
+			return fmt.Errorf("%q names an address in a network; the network is %s", part, prefix.Masked())
+		}
+		*n = append(*n, prefix)
+	}
+	return nil
+}
+
+// retrySchedule is as in dispatcher.RetryPolicy; never nil once read.
+type retrySchedule []time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *retrySchedule) UnmarshalText(text []byte) error {
+	*s = retrySchedule{}
+	if string(text) == "none" {
+		return nil
+	}
+	schedule, err := dispatcher.ParseSchedule(string(text))
+	if err != nil {
+		return err
+	}
+	*s = append(*s, schedule...)
+	return nil
+}
+
+// zeros are what Go writes after a unit when there is nothing more.
+var zeros = map[string]string{"m": "0s", "h": "0m"}
+
+// String implements fmt.Stringer, in the form that UnmarshalText reads.
+func (s retrySchedule) String() string {
+	if len(s) == 0 {
+		return "none"
+	}
+	parts := make([]string, len(s))
+	for i, d := range s {
+		parts[i] = d.String()
+		// 5m0s and 2h0m0s, as Go writes them, are nobody's way to say it.
+		for _, unit := range []string{"m", "h"} {
+			if short, ok := strings.CutSuffix(parts[i], unit+zeros[unit]); ok {
+				parts[i] = short + unit
+			}
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// attemptTimeout is a duration within what makes sense for one attempt.
+type attemptTimeout time.Duration
+
+const (
+	shortestAttempt = 10 * time.Millisecond
+	longestAttempt  = 10 * time.Minute
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *attemptTimeout) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a duration such as 15s", text)
+	case d < shortestAttempt || d > longestAttempt:
+		return fmt.Errorf("%s is not between %s and %s", d, shortestAttempt, longestAttempt)
+	}
+	*t = attemptTimeout(d)
+	return nil
+}
+
+// leaseMargin is by how much a lease outlasts an attempt: the time to load the
+// chunk before and to record the result after.
+const leaseMargin = 15 * time.Second
+
+// lease is the dispatcher's for this timeout, and at least its default.
+func (t attemptTimeout) lease() time.Duration {
+	return max(30*time.Second, time.Duration(t)+leaseMargin)
+}
