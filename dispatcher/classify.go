@@ -35,11 +35,11 @@ func Classify(status int, err error) Verdict {
 	if status >= 200 && status <= 299 {
 		return Verdict{Delivered: true}
 	}
-	message := fmt.Sprintf("the receiver answered %d %s", status, http.StatusText(status))
+	message := strings.TrimSpace(fmt.Sprintf("the receiver answered %d %s", status, http.StatusText(status)))
 	if status >= 300 && status <= 399 {
 		message += "; redirects are not followed"
 	}
-	return Verdict{Kind: KindHTTPStatus, Message: strings.TrimSpace(message)}
+	return Verdict{Kind: KindHTTPStatus, Message: message}
 }
 
 // errorKind sorts the errors of net/http by their cause, the most certain first.
@@ -63,14 +63,15 @@ func errorKind(err error) ErrorKind {
 		return KindTimeout
 	case errors.As(err, &cert), errors.As(err, &rec), errors.As(err, &al),
 		errors.As(err, &host), errors.As(err, &inv), errors.As(err, &auth),
-		strings.Contains(err.Error(), "tls: "):
+		strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "TLS handshake timeout"):
 		return KindTLS
 	case errors.As(err, &op) && op.Op == "dial":
 		return KindConnect
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed),
+		// "transport connection broken" is no sign: net/http puts it before what it could not parse too.
 		strings.Contains(err.Error(), "server closed idle connection"),
-		strings.Contains(err.Error(), "transport connection broken"):
+		strings.Contains(err.Error(), "persistConn"), strings.Contains(err.Error(), "broken connection"):
 		return KindReset
 	default:
 		return KindProtocol
@@ -96,9 +97,9 @@ func errorMessage(kind ErrorKind, err error) string {
 	case KindBlockedAddress:
 		return "the endpoint's address is not allowed: " + blockedReason(err)
 	case KindTLS:
-		return "the TLS handshake failed: " + rootCause(err).Error()
+		return "the TLS handshake failed: " + withoutPackage(rootCause(err))
 	default:
-		return "the answer could not be read: " + rootCause(err).Error()
+		return "the answer could not be read: " + withoutPackage(rootCause(err))
 	}
 }
 
@@ -121,6 +122,9 @@ func rootCause(err error) error {
 		err = inner
 	}
 }
+
+// withoutPackage is the error's sentence without the name of the Go package.
+func withoutPackage(err error) string { return strings.TrimPrefix(err.Error(), "net/http: ") }
 
 // fingerprint is alike for failures that look to have one cause: the kind, and
 // the status where there is one.

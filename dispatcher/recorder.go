@@ -34,7 +34,6 @@ type recorder struct {
 	clock     *clock
 	lanes     *lanes
 	results   <-chan result
-	retry     RetryPolicy
 	logger    *slog.Logger
 	telemetry *telemetry
 	reaching  reaching

@@ -45,10 +45,10 @@ const (
 )
 
 // ParseSchedule reads a schedule such as "5s,5m,30m"; the empty text is the
-// empty schedule, without retries.
+// empty schedule, without retries; it is never nil.
 func ParseSchedule(s string) ([]time.Duration, error) {
 	if strings.TrimSpace(s) == "" {
-		return nil, nil
+		return []time.Duration{}, nil
 	}
 	var schedule []time.Duration
 	for part := range strings.SplitSeq(s, ",") {

@@ -221,8 +221,8 @@ var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return 
 // goes wrong here changes nothing.
 func readBody(body io.ReadCloser) []byte {
 	defer body.Close()
-	if body == http.NoBody {
-		return nil
+	if _, connection := body.(io.Writer); connection || body == http.NoBody {
+		return nil // a 101's is the connection itself, whose reading no deadline ends
 	}
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)

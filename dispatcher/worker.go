@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/posthorn/posthorn/outbox"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 // worker takes over chunks from River: retries that have come due, chunks that
@@ -20,10 +21,11 @@ import (
 type worker struct {
 	river.WorkerDefaults[deliverArgs]
 
-	pool     *pgxpool.Pool
-	lanes    *lanes
-	lease    time.Duration
-	reaching reaching
+	pool      *pgxpool.Pool
+	directory *subscriptions.Directory
+	lanes     *lanes
+	lease     time.Duration
+	reaching  reaching
 }
 
 // Timeout bounds the loading of a chunk; sending is not the job's.
@@ -34,6 +36,11 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	w.reaching.at(workerFetched)
 	if c := w.lanes.holds(job.ID); c != nil && !c.lost.Load() {
 		return river.JobSnooze(w.lease) // a renewal came late; nobody else has it
+	}
+	// This node may have relayed nothing for a while: an endpoint that it has not
+	// seen would look deleted, and a changed one would be called as it was.
+	if _, err := w.directory.Refresh(ctx, w.pool); err != nil {
+		return err
 	}
 	c, err := w.load(ctx, job.ID, job.Args)
 	if err != nil {
