@@ -69,6 +69,11 @@ type Config struct {
 	// than any transaction of the dispatcher's. Zero means 1 min.
 	SweepGrace time.Duration
 
+	// Retention is how long events, deliveries and attempts are kept, counted in
+	// whole days (UTC). Days with anything unfinished or an open dead letter stay.
+	// Zero means for ever.
+	Retention time.Duration
+
 	// ShutdownTimeout bounds how long Run waits for requests under way after its
 	// context is done. Zero means AttemptTimeout + 5 s.
 	ShutdownTimeout time.Duration

@@ -77,7 +77,7 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{pool: c.Pool, directory: c.Directory, lanes: d.lanes, lease: c.Lease, reaching: c.reaching})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
-	river.AddWorker(workers, &maintainer{pool: c.Pool})
+	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger})
 	client, err := river.NewClient(riverpgxv5.New(c.Pool), &river.Config{
 		ID:      c.NodeName,
 		Schema:  migrations.RiverSchema,

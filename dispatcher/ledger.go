@@ -33,6 +33,8 @@ type Ledger struct {
 	OldestUnsent time.Duration
 }
 
+// Deliveries whose event and routing have been dropped with their day, as those of
+// the days' turn are, are not held against it.
 const ledgerSQL = `
 	WITH delivered AS (
 		SELECT event_id, count(*) AS n FROM posthorn.deliveries GROUP BY event_id
@@ -52,7 +54,7 @@ const ledgerSQL = `
 		count(*) FILTER (WHERE pending),
 		count(*) FILTER (WHERE routed),
 		coalesce(sum(expected), 0)::bigint,
-		(count(*) FILTER (WHERE pending = routed) + coalesce(sum(abs(expected - made)), 0) + (SELECT n FROM unowned))::bigint,
+		(count(*) FILTER (WHERE pending = routed) + coalesce(sum(abs(expected - made)) FILTER (WHERE routed), 0) + (SELECT n FROM unowned))::bigint,
 		(SELECT count(*) FROM posthorn.dead_letters WHERE resolved_at IS NULL),
 		coalesce(extract(epoch FROM now() - least(
 			(SELECT min(created_at) FROM posthorn.outbox_pending),

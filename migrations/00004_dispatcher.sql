@@ -81,6 +81,47 @@ CREATE UNIQUE INDEX dead_letters_open ON posthorn.dead_letters (delivery_id) WHE
 CREATE INDEX dead_letters_by_tenant ON posthorn.dead_letters (tenant_id, id);
 CREATE INDEX dead_letters_by_endpoint ON posthorn.dead_letters (endpoint_id, id);
 
+-- +goose StatementBegin
+CREATE FUNCTION posthorn.drop_oldest_day(older_than interval) RETURNS date
+LANGUAGE plpgsql AS $$
+DECLARE
+    oldest date;
+    child  text;
+    tab    posthorn.partitioned_tables;
+BEGIN
+    SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD')) INTO oldest
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    JOIN posthorn.partitioned_tables t ON i.inhparent = ('posthorn.' || t.name)::regclass;
+    -- The day's last moment must be old enough.
+    IF oldest IS NULL OR (oldest + 1)::timestamp AT TIME ZONE 'UTC' > now() - older_than THEN
+        RETURN NULL;
+    END IF;
+    -- What is not finished stays, and a dead letter that nobody has resolved with
+    -- it; the days after stay too, so that events and their deliveries go together.
+    IF EXISTS (SELECT FROM posthorn.outbox_pending WHERE created_at < (oldest + 1)::timestamp AT TIME ZONE 'UTC')
+        OR EXISTS (SELECT FROM posthorn.deliveries WHERE next_attempt_at IS NOT NULL
+                   AND status IN ('pending', 'retrying')
+                   AND (event_created_at < (oldest + 1)::timestamp AT TIME ZONE 'UTC' OR id < posthorn.uuid_floor(oldest + 1)))
+        OR EXISTS (SELECT FROM posthorn.deliveries WHERE id < posthorn.uuid_floor(oldest + 1)
+                   AND status IN ('pending', 'retrying', 'held'))
+        OR EXISTS (SELECT FROM posthorn.dead_letters WHERE resolved_at IS NULL
+                   AND (event_created_at < (oldest + 1)::timestamp AT TIME ZONE 'UTC' OR delivery_id < posthorn.uuid_floor(oldest + 1))) THEN
+        RETURN NULL;
+    END IF;
+    FOR tab IN SELECT * FROM posthorn.partitioned_tables LOOP
+        child := tab.name || '_' || to_char(oldest, 'YYYYMMDD');
+        CONTINUE WHEN to_regclass('posthorn.' || child) IS NULL;
+        EXECUTE format('ALTER TABLE posthorn.%I DETACH PARTITION posthorn.%I', tab.name, child);
+        EXECUTE format('DROP TABLE posthorn.%I', child);
+    END LOOP;
+    RETURN oldest;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION posthorn.drop_oldest_day IS
+    'Drops the oldest day of events, deliveries and attempts if it is older than that and all of it is finished; returns the day, or NULL.';
+REVOKE ALL ON FUNCTION posthorn.drop_oldest_day FROM PUBLIC;
+
 -- Running processes. Each holds the session lock of its number for as long as it
 -- lives; PostgreSQL lets go of it when the connection ends, however it ends.
 CREATE TABLE posthorn.nodes (
@@ -98,6 +139,7 @@ CREATE TABLE posthorn.sweep_state (
 INSERT INTO posthorn.sweep_state (swept_to) VALUES (now());
 
 -- +goose Down
+DROP FUNCTION posthorn.drop_oldest_day;
 DROP TABLE posthorn.sweep_state, posthorn.nodes, posthorn.dead_letters,
     posthorn.attempts, posthorn.deliveries, posthorn.routings;
 DELETE FROM posthorn.partitioned_tables WHERE name IN ('routings', 'deliveries', 'attempts');

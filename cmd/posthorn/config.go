@@ -33,6 +33,7 @@ type serviceFlags struct {
 	EncryptionKeyset     secret         `env:"POSTHORN_ENCRYPTION_KEYSET" placeholder:"JSON" help:"Keyset that encrypts the secrets at rest, of posthorn keyset create. Default: one that is kept in the database, beside what it encrypts. Use the variable."`
 	AllowPrivateNetworks networks       `env:"POSTHORN_ALLOW_PRIVATE_NETWORKS" placeholder:"CIDR" help:"Networks off the public internet that endpoints may be in, such as 10.1.0.0/16. Default: none; in dev always the loopback addresses."`
 	RetrySchedule        retrySchedule  `env:"POSTHORN_RETRY_SCHEDULE" default:"${default_schedule}" help:"Wait before each attempt after the first, in ms, s, m or h, ±20 %; none: no retries."`
+	Retention            retention      `env:"POSTHORN_RETENTION" default:"720h" help:"How long finished events, deliveries and attempts are kept, in h, by whole days (UTC); at least 1h."`
 	AttemptTimeout       attemptTimeout `env:"POSTHORN_ATTEMPT_TIMEOUT" default:"15s" help:"Limit on one attempt as a whole, in ms, s or m."`
 }
 
@@ -127,6 +128,22 @@ func (t *attemptTimeout) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%s is not between %s and %s", d, shortestAttempt, longestAttempt)
 	}
 	*t = attemptTimeout(d)
+	return nil
+}
+
+// retention is a duration of at least an hour.
+type retention time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *retention) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a duration such as 720h", text)
+	case d < time.Hour:
+		return fmt.Errorf("%s is less than 1h", d)
+	}
+	*r = retention(d)
 	return nil
 }
 

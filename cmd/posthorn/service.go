@@ -32,6 +32,7 @@ type serviceConfig struct {
 	policy         netguard.Policy
 	schedule       retrySchedule
 	attemptTimeout attemptTimeout
+	retention      retention
 	noHandoff      bool
 	telemetry      *telemetry.Telemetry
 }
@@ -49,6 +50,7 @@ type service struct {
 // newService wires everything and checks what can be wrong: the database, its
 // migrations, the keyset. Nothing runs before run, which closes what is open here.
 func newService(ctx context.Context, c serviceConfig) (*service, error) {
+	relaxCollector()
 	pool, err := openPool(ctx, c.databaseURL, serviceConns, c.telemetry)
 	if err != nil {
 		return nil, err
@@ -125,7 +127,7 @@ func (s *service) newDispatcher(directory *subscriptions.Directory) (*dispatcher
 	config := dispatcher.Config{
 		Pool: s.pool, Directory: directory, Version: versionOf().Version,
 		Guard: netguard.NewGuard(c.policy), Retry: dispatcher.RetryPolicy{Schedule: c.schedule},
-		AttemptTimeout: time.Duration(c.attemptTimeout), Lease: c.attemptTimeout.lease(), NoHandoff: c.noHandoff,
+		AttemptTimeout: time.Duration(c.attemptTimeout), Lease: c.attemptTimeout.lease(), Retention: time.Duration(c.retention), NoHandoff: c.noHandoff,
 		Logger: s.logger, Meter: c.telemetry.MeterProvider().Meter(scope),
 	}
 	if c.telemetry.TracingEnabled() {

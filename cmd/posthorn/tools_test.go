@@ -106,6 +106,7 @@ func TestTheEnvironmentIsChecked(t *testing.T) {
 		{"Schedule", "POSTHORN_RETRY_SCHEDULE", "5s,soon", false},
 		{"Timeout", "POSTHORN_ATTEMPT_TIMEOUT", "15", false},
 		{"TimeoutZero", "POSTHORN_ATTEMPT_TIMEOUT", "0s", false},
+		{"Retention", "POSTHORN_RETENTION", "10m", false},
 		{"OperatorKey", "POSTHORN_OPERATOR_KEY", "hush hush", true},
 		{"Keyset", "POSTHORN_ENCRYPTION_KEYSET", `{"hush":1}`, true},
 		{"DatabaseURL", "DATABASE_URL", "postgres://posthorn:hush@[::1/x", true},
@@ -143,13 +144,13 @@ func TestHelpNamesEveryFlagWithItsVariable(t *testing.T) {
 	t.Parallel()
 	help := strings.Join(strings.Fields(succeed(t, []string{"POSTHORN_OPERATOR_KEY=hush"}, "serve", "--help").out), " ")
 	for _, name := range []string{"DATABASE_URL", "POSTHORN_ADDR", "POSTHORN_OPERATOR_KEY", "POSTHORN_ENCRYPTION_KEYSET",
-		"POSTHORN_ALLOW_PRIVATE_NETWORKS", "POSTHORN_ALLOW_HTTP", "POSTHORN_RETRY_SCHEDULE", "POSTHORN_ATTEMPT_TIMEOUT"} {
+		"POSTHORN_ALLOW_PRIVATE_NETWORKS", "POSTHORN_ALLOW_HTTP", "POSTHORN_RETRY_SCHEDULE", "POSTHORN_ATTEMPT_TIMEOUT", "POSTHORN_RETENTION"} {
 		flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "POSTHORN_"), "_", "-"))
 		if !strings.Contains(help, "$"+name) || !strings.Contains(help, flag) {
 			t.Errorf("--help lacks %s or %s", name, flag)
 		}
 	}
-	for _, value := range []string{":8080", "5s,5m,30m,2h,5h,10h,14h,20h,24h", "15s", "Default: false"} {
+	for _, value := range []string{":8080", "5s,5m,30m,2h,5h,10h,14h,20h,24h", "15s", "720h", "Default: false"} {
 		if !strings.Contains(help, value) {
 			t.Errorf("--help lacks the default %s", value)
 		}

@@ -1,0 +1,96 @@
+package dispatcher
+
+import (
+	"testing"
+
+	"github.com/posthorn/posthorn/outbox"
+)
+
+func TestLease_IsRenewedForWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	d := b.relayed(t, n, 3)[0]
+	_, err := b.Pool.Exec(t.Context(), `UPDATE river.river_job SET scheduled_at = now() + interval '1 ms' WHERE id = $1`, d.chunk.jobID)
+	must(t, err)
+	must(t, keeper{n.Dispatcher}.keep(t.Context()))
+	if left := value[float64](t, b.Pool, `SELECT extract(epoch FROM scheduled_at - now())::float8 FROM river.river_job WHERE id = $1`,
+		d.chunk.jobID); left < n.config.Lease.Seconds()/2 {
+		t.Errorf("the lease ends in %v s", left)
+	}
+	if d.chunk.lost.Load() {
+		t.Error("the chunk counts as lost")
+	}
+}
+
+func TestLease_LostToAnotherNodeLetsGoOfWhatIsNotSent(t *testing.T) {
+	t.Parallel()
+	for name, theft := range map[string]string{
+		"handed off by another's relay": `UPDATE river.river_job SET args = jsonb_set(args, '{node}', '"another"') WHERE id = $1`,
+		"fetched by another's River":    `UPDATE river.river_job SET attempted_by = '{another}', state = 'running', attempted_at = now() WHERE id = $1`,
+		"finished by another":           `DELETE FROM river.river_job WHERE id = $1`,
+		"released":                      `UPDATE river.river_job SET state = 'available' WHERE id = $1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			n := b.stillNode(t)
+			ds := b.relayed(t, n, 2)
+			_, err := b.Pool.Exec(t.Context(), theft, ds[0].chunk.jobID)
+			must(t, err)
+			must(t, keeper{n.Dispatcher}.renew(t.Context()))
+			var batch []result
+			for _, d := range ds {
+				res := n.sender.turn(d)
+				if !res.letGo || res.attempt != nil {
+					t.Errorf("%+v: it was sent although it is another's", res)
+				}
+				batch = append(batch, res)
+			}
+			n.recorder.record(t.Context(), batch)
+			b.wantRow(t, ds[0], "pending 0 0 dead letters")
+			if n.lanes.room() != n.lanes.maxInHand || len(n.lanes.heldJobs()) != 0 {
+				t.Error("the lost chunk is in hand still")
+			}
+			if name == "fetched by another's River" && value[string](t, b.Pool, `SELECT state::text FROM river.river_job`) != "running" {
+				t.Error("the other node's job was touched")
+			}
+		})
+	}
+}
+
+func TestConfig_RefusesALeaseThatEndsWithinAnAttempt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	config := b.config(t, b.Pool)
+	config.Lease = config.AttemptTimeout
+	if _, err := New(config); err == nil {
+		t.Error("it is accepted")
+	}
+}
+
+func TestNode_RegistersAnewWhenItsSessionIsKilled(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	b.endpoint(t, r.URL)
+	b.run(t, func(c *Config) { c.NodeName = "phoenix" })
+	eventually(t, b.Pool, "the node is registered", `SELECT EXISTS (SELECT FROM posthorn.nodes WHERE name = 'phoenix')`)
+	old := value[int64](t, b.Pool, `SELECT number FROM posthorn.nodes WHERE name = 'phoenix'`)
+	first := b.publish(t, outbox.Event{})
+	r.next(t)
+	if killed := value[int](t, b.Pool, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE application_name = 'posthorn node phoenix' AND datname = current_database()`); killed != 1 {
+		t.Fatalf("%d sessions were killed, want 1", killed)
+	}
+	eventually(t, b.Pool, "the node is registered anew and holds its lock", `SELECT EXISTS (SELECT FROM posthorn.nodes n
+		JOIN pg_locks l ON l.locktype = 'advisory' AND l.classid = $2 AND l.objid = n.number AND l.granted
+		WHERE n.name = 'phoenix' AND n.number > $1)`, old, lockClass)
+	second := b.publish(t, outbox.Event{})
+	settled(t, b.Pool)
+	r.check(t, map[string]bool{first.String(): true, second.String(): true}, 0)
+	balanced(t, b.Pool)
+	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.nodes`); n != 1 {
+		t.Errorf("%d nodes, want 1", n)
+	}
+}

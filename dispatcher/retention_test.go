@@ -1,0 +1,124 @@
+package dispatcher
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/posthorn/posthorn/internal/typeid"
+	"github.com/posthorn/posthorn/outbox"
+)
+
+// oldDay makes the partitions of a day in the past and moves everything there is
+// into it, as if it had happened then.
+func oldDay(t *testing.T, b *bundle, ago int) time.Time {
+	t.Helper()
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -ago)
+	noon := day.Add(12 * time.Hour)
+	suffix := day.Format("20060102")
+	for _, table := range []string{"outbox", "routings"} {
+		execute(t, b, fmt.Sprintf(`CREATE TABLE posthorn.%s_%s PARTITION OF posthorn.%[1]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')`,
+			table, suffix, day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)))
+	}
+	for _, table := range []string{"deliveries", "attempts"} {
+		execute(t, b, fmt.Sprintf(`CREATE TABLE posthorn.%s_%s PARTITION OF posthorn.%[1]s
+			FOR VALUES FROM (posthorn.uuid_floor('%[3]s')) TO (posthorn.uuid_floor('%[4]s'))`,
+			table, suffix, day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly)))
+	}
+	execute(t, b, `UPDATE posthorn.outbox SET created_at = $1`, noon)
+	execute(t, b, `UPDATE posthorn.routings SET created_at = $1`, noon)
+	execute(t, b, `UPDATE posthorn.dead_letters SET event_created_at = $1`, noon)
+	for _, old := range values[DeliveryID](t, b, `SELECT id FROM posthorn.deliveries`) {
+		id := typeid.NewAt[deliveryKind](noon)
+		execute(t, b, `UPDATE posthorn.attempts SET delivery_id = $2 WHERE delivery_id = $1`, old, id)
+		execute(t, b, `UPDATE posthorn.dead_letters SET delivery_id = $2 WHERE delivery_id = $1`, old, id)
+		execute(t, b, `UPDATE posthorn.deliveries SET id = $2, event_created_at = $3 WHERE id = $1`, old, id, noon)
+	}
+	return day
+}
+
+func execute(t *testing.T, b *bundle, sql string, args ...any) {
+	t.Helper()
+	if _, err := b.Pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func values[T any](t *testing.T, b *bundle, sql string) (list []T) {
+	t.Helper()
+	rows, err := b.Pool.Query(t.Context(), sql)
+	must(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var v T
+		must(t, rows.Scan(&v))
+		list = append(list, v)
+	}
+	must(t, rows.Err())
+	return list
+}
+
+func (b *bundle) maintain(t *testing.T, retention time.Duration) {
+	t.Helper()
+	m := &maintainer{pool: b.Pool, retention: retention, logger: slog.New(slog.DiscardHandler)}
+	must(t, m.Work(t.Context(), nil))
+}
+
+func TestRetention_DropsWholeDaysThatAreFinished(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	b.endpoint(t, r.URL)
+	stop := b.run(t)
+	b.publish(t, outbox.Event{})
+	settled(t, b.Pool)
+	stop()
+	oldDay(t, b, 10)
+
+	b.maintain(t, 0)
+	b.maintain(t, 11*24*time.Hour)
+	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.attempts`); n != 1 {
+		t.Fatalf("%d attempts; nothing is beyond the retention", n)
+	}
+	b.maintain(t, 9*24*time.Hour)
+	for _, table := range []string{"outbox", "routings", "deliveries", "attempts"} {
+		if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.`+table); n != 0 {
+			t.Errorf("%d rows are left in %s", n, table)
+		}
+	}
+	balanced(t, b.Pool)
+}
+
+func TestRetention_KeepsWhatIsNotFinished(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		schedule []time.Duration
+		keep     string
+	}{
+		"Retrying":   {[]time.Duration{time.Hour}, `SELECT count(*) = 1 FROM posthorn.deliveries WHERE status = 'retrying'`},
+		"DeadLetter": {[]time.Duration{}, `SELECT count(*) = 1 FROM posthorn.deliveries WHERE status = 'dead'`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			r := newReceiver(t, status(500))
+			b.endpoint(t, r.URL)
+			stop := b.run(t, func(config *Config) { config.Retry.Schedule = c.schedule })
+			b.publish(t, outbox.Event{})
+			eventually(t, b.Pool, "an attempt recorded", `SELECT count(*) = 1 FROM posthorn.attempts`)
+			stop()
+			oldDay(t, b, 10)
+			b.maintain(t, 24*time.Hour)
+			if !value[bool](t, b.Pool, c.keep) || value[int](t, b.Pool, `SELECT count(*) FROM posthorn.outbox`) != 1 {
+				t.Error("it was dropped")
+			}
+			execute(t, b, `UPDATE posthorn.deliveries SET status = 'cancelled', next_attempt_at = NULL`)
+			execute(t, b, `UPDATE posthorn.dead_letters SET resolved_at = now(), resolution = 'discarded'`)
+			b.maintain(t, 24*time.Hour)
+			if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.deliveries`); n != 0 {
+				t.Error("it was not dropped once it was finished")
+			}
+		})
+	}
+}
