@@ -43,7 +43,12 @@ type deliverArgs struct {
 // Kind names the job for River.
 func (deliverArgs) Kind() string { return "deliver" }
 
-// deliverJob is the job of deliveries that wait: due now, or later.
+// dueNow is the time of a job that any node may fetch at once. River leaves a job
+// with another time, a past one too, to its scheduler, which looks every five
+// seconds.
+var dueNow time.Time
+
+// deliverJob is the job of deliveries that wait: dueNow, or until later.
 func deliverJob(endpoint subscriptions.EndpointID, at time.Time) river.InsertManyParams {
 	return insertParams(deliverArgs{Endpoint: endpoint.String()}, at)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -129,7 +128,7 @@ func (r *Redeliverer) redeliver(ctx context.Context, tx pgx.Tx, tenantID string,
 	case status == Pending, status == Retrying && (waits == nil || !*waits):
 		return ErrInProgress
 	}
-	ids, err := insertJobs(ctx, r.jobs, tx, []river.InsertManyParams{deliverJob(endpoint, time.Now())})
+	ids, err := insertJobs(ctx, r.jobs, tx, []river.InsertManyParams{deliverJob(endpoint, dueNow)})
 	if err != nil {
 		return err
 	}

@@ -225,11 +225,15 @@ func (r *relay) claimLimit() int {
 // write inserts the jobs, then the deliveries that name them, and the routings.
 func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) error {
 	jobs := make([]river.InsertManyParams, len(b.chunks))
+	due := b.at // a full lane's chunk may as well wait for River's scheduler
+	if r.noHandoff {
+		due = dueNow
+	}
 	for i, c := range b.chunks {
 		if c.handedOff {
 			jobs[i] = handedOffJob(&c.chunk, r.node, b.at.Add(r.lease))
 		} else {
-			jobs[i] = deliverJob(c.endpointID, b.at)
+			jobs[i] = deliverJob(c.endpointID, due)
 		}
 	}
 	ids, err := insertJobs(ctx, r.jobs, tx, jobs)

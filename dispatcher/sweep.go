@@ -143,7 +143,7 @@ func (s *sweeper) giveJobs(ctx context.Context, tx pgx.Tx, lost []lostDelivery) 
 	inChunk := 0
 	for i, d := range lost {
 		if i == 0 || d.EndpointID != lost[i-1].EndpointID || inChunk == chunkSize {
-			jobs = append(jobs, deliverJob(d.EndpointID, time.Now()))
+			jobs = append(jobs, deliverJob(d.EndpointID, dueNow))
 			inChunk = 0
 		}
 		owner[i] = len(jobs) - 1
