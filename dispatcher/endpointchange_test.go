@@ -80,7 +80,7 @@ func TestEndpointChange_AnIdleNodeDoesNotTakeANewEndpointForADeletedOne(t *testi
 func (n *stillNode) work(t *testing.T) {
 	t.Helper()
 	job := &river.Job[deliverArgs]{JobRow: &rivertype.JobRow{}}
-	must(t, n.config.Pool.QueryRow(t.Context(), `SELECT id, args FROM river.river_job WHERE kind = 'deliver'`).Scan(&job.ID, &job.Args))
+	must(t, n.config.Pool.QueryRow(t.Context(), `SELECT id, args FROM river.river_job WHERE kind = 'deliver' AND args->>'node' IS NULL`).Scan(&job.ID, &job.Args))
 	c := n.config
 	w := &worker{pool: c.Pool, directory: c.Directory, lanes: n.lanes, lease: c.Lease}
 	if err := w.Work(t.Context(), job); err == nil {

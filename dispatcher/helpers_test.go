@@ -28,7 +28,7 @@ func (b *bundle) stillNode(t *testing.T, change ...func(*Config)) *stillNode {
 	}
 	d, err := New(config)
 	must(t, err)
-	n := &stillNode{d, make(chan *delivery, 10_000)}
+	n := &stillNode{d, make(chan *delivery, 50_000)}
 	d.lanes.send = func(x *delivery) result {
 		n.taken <- x
 		return result{delivery: x}

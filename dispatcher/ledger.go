@@ -54,7 +54,7 @@ const ledgerSQL = `
 		count(*) FILTER (WHERE pending),
 		count(*) FILTER (WHERE routed),
 		coalesce(sum(expected), 0)::bigint,
-		(count(*) FILTER (WHERE pending = routed) + coalesce(sum(abs(expected - made)) FILTER (WHERE routed), 0) + (SELECT n FROM unowned))::bigint,
+		(count(*) FILTER (WHERE NOT unknown AND pending = routed) + coalesce(sum(abs(expected - made)) FILTER (WHERE routed), 0) + (SELECT n FROM unowned))::bigint,
 		(SELECT count(*) FROM posthorn.dead_letters WHERE resolved_at IS NULL),
 		coalesce(extract(epoch FROM now() - least(
 			(SELECT min(created_at) FROM posthorn.outbox_pending),
@@ -83,13 +83,7 @@ func ReadLedger(ctx context.Context, pool *pgxpool.Pool) (Ledger, error) {
 		if err != nil {
 			return err
 		}
-		var status Status
-		var n int64
-		_, err = pgx.ForEachRow(rows, []any{&status, &n}, func() error {
-			l.Deliveries[status] = n
-			return nil
-		})
-		return err
+		return scanCounts(rows, l.Deliveries)
 	})
 	if err != nil {
 		return Ledger{}, fmt.Errorf("read ledger: %w", err)

@@ -118,13 +118,13 @@ func (f DeliveryFilter) query(limit int) (string, []any) {
 	}
 	c.texts = append(c.texts, "endpoint_id = of_tenant.endpoint_id")
 	newest, args := c.newest(columns, limit)
-	return fmt.Sprintf(byTenantSQL, newest, len(args)), args
+	return fmt.Sprintf(byTenantFormat, newest, len(args)), args
 }
 
 // Deliveries have no index by tenant, which each of them would have to be
 // entered into. A tenant's are the newest of those of its few endpoints, deleted
 // ones too, which the endpoints' versions remember.
-const byTenantSQL = `SELECT d.* FROM
+const byTenantFormat = `SELECT d.* FROM
 	(SELECT DISTINCT endpoint_id FROM posthorn.endpoint_versions WHERE tenant_id = $1) of_tenant
 	CROSS JOIN LATERAL (%s) d ORDER BY id DESC LIMIT $%d`
 

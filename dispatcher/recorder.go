@@ -151,7 +151,7 @@ func (r *recorder) recordOneByOne(ctx context.Context, batch []result, err error
 func (r *recorder) commit(ctx context.Context, batch []result) error {
 	rows := newResultRows(batch)
 	finished, leftover := closing(batch)
-	var counted int64
+	counted := map[Status]int64{}
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
@@ -161,7 +161,7 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 		b := &pgx.Batch{}
 		if len(rows.ids) > 0 {
 			b.Queue(planByKeySQL)
-			b.Queue(recordSQL, rows.arguments()...).QueryRow(func(row pgx.Row) error { return row.Scan(&counted) })
+			b.Queue(recordSQL, rows.arguments()...).Query(func(rows pgx.Rows) error { return scanCounts(rows, counted) })
 		}
 		if len(rows.dead.ids) > 0 {
 			b.Queue(buryDeadSQL, rows.deadArguments()...)
@@ -184,8 +184,19 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 		return fmt.Errorf("record %d results: %w", len(batch), err)
 	}
 	r.reaching.at(recorderCommitted)
-	r.telemetry.recorded(rows, int64(len(rows.ids))-counted)
+	r.telemetry.recorded(counted, len(rows.ids))
 	return nil
+}
+
+// scanCounts reads how many results counted, by the deliveries' new states.
+func scanCounts(rows pgx.Rows, counted map[Status]int64) error {
+	var status Status
+	var n int64
+	_, err := pgx.ForEachRow(rows, []any{&status, &n}, func() error {
+		counted[status] = n
+		return nil
+	})
+	return err
 }
 
 // closing finds the chunks whose last results are in the batch: the jobs of

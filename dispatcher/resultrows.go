@@ -43,7 +43,7 @@ const recordSQL = `
 			nullif(error_kind, ''), nullif(error, '')
 		FROM counted WHERE started_at IS NOT NULL
 	)
-	SELECT count(*) FROM counted`
+	SELECT status, count(*) FROM counted GROUP BY status`
 
 // buryDeadSQL writes the dead letters of the deliveries that have just died.
 const buryDeadSQL = `

@@ -122,3 +122,27 @@ func TestRetention_KeepsWhatIsNotFinished(t *testing.T) {
 		})
 	}
 }
+
+// A delivery made after midnight of an event from before outlives it by a day.
+func TestRetention_TheTurnOfTheDayBalances(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	b.endpoint(t, r.URL)
+	stop := b.run(t)
+	b.publish(t, outbox.Event{})
+	settled(t, b.Pool)
+	stop()
+	oldDay(t, b, 10)
+	today := typeid.New[deliveryKind]()
+	execute(t, b, `UPDATE posthorn.attempts SET delivery_id = $1`, today)
+	execute(t, b, `UPDATE posthorn.deliveries SET id = $1`, today)
+	balanced(t, b.Pool)
+	b.maintain(t, 24*time.Hour)
+	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.outbox`); n != 0 {
+		t.Error("the event's day was not dropped")
+	}
+	if l := balanced(t, b.Pool); l.Deliveries[Delivered] != 1 {
+		t.Errorf("%+v", l)
+	}
+}

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -168,9 +169,12 @@ func (t *telemetry) observe(meter metric.Meter, backlog func(context.Context) (B
 	if err != nil {
 		return err
 	}
+	var mu sync.Mutex // each of the meter's readers calls back on its own
 	var last Backlog
 	var readAt time.Time
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if time.Since(readAt) > 5*time.Second {
 			b, err := backlog(ctx)
 			if err != nil {
@@ -186,15 +190,14 @@ func (t *telemetry) observe(meter metric.Meter, backlog func(context.Context) (B
 	return err
 }
 
-// recorded counts committed results, and those that came too late to count.
-func (t *telemetry) recorded(rows *resultRows, late int64) {
+// recorded counts committed results by their states, and those of all that came
+// too late to count.
+func (t *telemetry) recorded(counted map[Status]int64, all int) {
 	ctx := context.Background()
-	counts := map[string]int64{}
-	for _, status := range rows.statuses {
-		counts[status]++
-	}
-	for status, n := range counts {
-		t.deliveries.Add(ctx, n, t.byOutcome[Status(status)])
+	late := int64(all)
+	for status, n := range counted {
+		t.deliveries.Add(ctx, n, t.byOutcome[status])
+		late -= n
 	}
 	if late > 0 {
 		t.fenced.Add(ctx, late)
