@@ -24,7 +24,7 @@ func measured(t *testing.T, reader metric.Reader) map[string]float64 {
 	name := func(m metricdata.Metrics, set attribute.Set) string {
 		var labels []string
 		for _, kv := range set.ToSlice() {
-			labels = append(labels, string(kv.Key)+"="+kv.Value.Emit())
+			labels = append(labels, string(kv.Key)+"="+kv.Value.String())
 		}
 		if labels == nil {
 			return m.Name
