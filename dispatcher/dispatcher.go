@@ -34,7 +34,8 @@ func New(config Config) (*Dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	telemetry, err := newTelemetry(config.Tracer, config.Meter)
+	d := &Dispatcher{config: config, results: make(chan result, 2*maxBatch)}
+	telemetry, err := newTelemetry(config.Tracer, config.Meter, &d.clock)
 	if err != nil {
 		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
 	}
@@ -42,15 +43,14 @@ func New(config Config) (*Dispatcher, error) {
 	if err := telemetry.observe(config.Meter, backlog); err != nil {
 		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
 	}
-	d := &Dispatcher{config: config, results: make(chan result, 2*maxBatch)}
 	d.sender = &sender{
 		pool: config.Pool, directory: config.Directory, transport: newTransport(config.Guard, config.MaxInFlight),
 		userAgent: "Posthorn/" + config.Version, timeout: config.AttemptTimeout, retry: config.Retry,
-		telemetry: telemetry, reaching: config.reaching,
+		logger: config.Logger, telemetry: telemetry, reaching: config.reaching,
 	}
 	d.lanes = newLanes(config.MaxInFlight, config.MaxInHand, d.sender.turn, d.results)
 	d.node = &node{pool: config.Pool, name: config.NodeName, version: config.Version,
-		logger: config.Logger, counters: telemetry, reaching: config.reaching}
+		logger: config.Logger, counters: telemetry, reaching: config.reaching, lose: d.lanes.lose}
 	if d.river, err = d.newRiver(telemetry); err != nil {
 		return nil, err
 	}
@@ -146,17 +146,10 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	keepers.Go(func() { keeper{d}.run(keeping) })
 
 	d.relay.run(ctx)
-	return d.stop(lasting, func() {
-		close(d.results)
-		select {
-		case <-recorded:
-		case <-time.After(d.config.ShutdownTimeout):
-			stopRecording() // the database is away; the jobs' leases will end
-			<-recorded
-		}
-		stopKeeping()
-		keepers.Wait()
-	})
+	d.stop(lasting, recorded, stopRecording)
+	stopKeeping()
+	keepers.Wait()
+	return d.node.leave(lasting)
 }
 
 // start does what must have been done before the node has any work.
@@ -170,21 +163,31 @@ func (d *Dispatcher) start(ctx context.Context) error {
 	return d.node.register(ctx)
 }
 
-// stop is what follows the relay's end: no new work, then what is under way,
-// then its results, then what is left goes back.
-func (d *Dispatcher) stop(ctx context.Context, finishRecording func()) error {
+// stop is what follows the relay's end: no new work, then what is under way, then
+// its results. What can't be recorded within ShutdownTimeout, because the database
+// is away, is left to the others.
+func (d *Dispatcher) stop(ctx context.Context, recorded <-chan struct{}, stopRecording func()) {
 	bounded, cancel := context.WithTimeout(ctx, d.config.ShutdownTimeout)
 	defer cancel()
 	if err := d.river.Stop(bounded); err != nil {
 		d.config.Logger.Warn("River did not stop in time", "error", err)
 	}
 	d.lanes.close()
-	d.lanes.workers.Wait() // bounded by the attempt's time limit
-	finishRecording()
+	sent := inBackground(d.lanes.workers.Wait)
+	select {
+	case <-sent:
+	case <-bounded.Done():
+		close(d.lanes.abandoned)
+		<-sent // bounded by the attempt's time limit
+	}
+	close(d.results)
+	select {
+	case <-recorded:
+	case <-bounded.Done():
+		stopRecording()
+		<-recorded
+	}
 	d.sender.transport.CloseIdleConnections()
-	leaving, cancelLeaving := context.WithTimeout(ctx, d.config.ShutdownTimeout)
-	defer cancelLeaving()
-	return d.node.leave(leaving)
 }
 
 func inBackground(f func()) <-chan struct{} {

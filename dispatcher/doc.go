@@ -34,7 +34,9 @@
 //	               ▼       ▼    │
 //	             ┌───────────────┐      endpoint deleted   ┌───────────┐
 //	             │     dead      │      ──────────────────▶│ cancelled │
-//	             └───────────────┘      (from any above)   └───────────┘
+//	             └───────────────┘      (pending, retrying)   └───────────┘
+//
+// A delivery of a deleted endpoint is cancelled when its turn comes.
 //
 // # Commit points
 //

@@ -20,6 +20,7 @@ type lanes struct {
 	held       map[int64]*chunk // by River job
 	inHand     int              // deliveries reserved or taken on, and not settled
 	closed     bool             // shutting down: nothing is taken on any more
+	abandoned  chan struct{}    // closed when results are waited for no longer
 	freed      chan struct{}    // told, without waiting, when deliveries were settled
 	workers    sync.WaitGroup
 }
@@ -40,6 +41,7 @@ func newLanes(maxInFlight, maxInHand int, send func(*delivery) result, results c
 		byEndpoint: map[subscriptions.EndpointID]*lane{},
 		held:       map[int64]*chunk{},
 		freed:      make(chan struct{}, 1),
+		abandoned:  make(chan struct{}),
 	}
 }
 
@@ -65,6 +67,9 @@ func (l *lanes) reserve(id subscriptions.EndpointID, n int) (wait time.Duration,
 		return 0, false
 	}
 	a := l.lane(id)
+	if a.pace == 0 && len(a.queue)+a.reserved+len(a.underWay)+n > max(chunkSize, l.maxInHand/8) {
+		return maxWait, false // nobody knows yet whether it answers
+	}
 	wait = a.expectedWait(n, l.maxInFlight, time.Now())
 	if wait > maxWait || l.inHand+n > l.maxInHand+chunkSize {
 		return max(wait, maxWait), false
@@ -88,6 +93,10 @@ func (l *lanes) take(c *chunk) {
 	defer l.mu.Unlock()
 	a := l.lane(c.endpointID)
 	a.reserved -= len(c.deliveries)
+	if l.closed { // the job goes back with all others
+		l.inHand -= len(c.deliveries)
+		return
+	}
 	l.held[c.jobID] = c
 	for i := range c.deliveries {
 		a.queue = append(a.queue, &c.deliveries[i])
@@ -105,7 +114,10 @@ func (l *lanes) work(a *lane) {
 	for d := l.next(a); d != nil; d = l.next(a) {
 		res := l.send(d)
 		l.answered(a, d) // before the recorder is waited for: its pace is not the receiver's
-		l.results <- res
+		select {
+		case l.results <- res:
+		case <-l.abandoned:
+		}
 	}
 }
 
@@ -200,6 +212,15 @@ func (l *lanes) close() {
 	l.closed = true
 	for _, a := range l.byEndpoint {
 		a.queue = nil
+	}
+}
+
+// lose marks everything in hand as another's: what is not sent yet is let go.
+func (l *lanes) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.held {
+		c.lost.Store(true)
 	}
 }
 

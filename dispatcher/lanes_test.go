@@ -33,6 +33,7 @@ func TestLanes_RefuseWhatTheProcessHasNoRoomFor(t *testing.T) {
 	t.Parallel()
 	l := newLanes(16, 200, nil, nil)
 	a, b := anEndpoint(1), anEndpoint(2)
+	l.lane(a).pace = time.Microsecond
 	for range 3 { // one chunk more than fits, so that a full one is never refused for ever
 		if _, ok := l.reserve(a, 100); !ok {
 			t.Fatal("there is room")
@@ -52,6 +53,24 @@ func TestLanes_RefuseWhatTheProcessHasNoRoomFor(t *testing.T) {
 	}
 	if _, ok := l.reserve(b, 100); !ok {
 		t.Error("what was given back is not there")
+	}
+}
+
+func TestLanes_GiveAnEndpointThatNobodyKnowsAnEighth(t *testing.T) {
+	t.Parallel()
+	l := newLanes(16, 1600, nil, nil)
+	a := anEndpoint(1)
+	for range 2 {
+		if _, ok := l.reserve(a, 100); !ok {
+			t.Fatal("there is room")
+		}
+	}
+	if _, ok := l.reserve(a, 1); ok {
+		t.Error("an endpoint that has not answered yet gets more than an eighth of the room")
+	}
+	l.lane(a).pace = time.Millisecond
+	if _, ok := l.reserve(a, 100); !ok {
+		t.Error("once it has answered, it does not get more")
 	}
 }
 

@@ -36,15 +36,16 @@ func (k keeper) keep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	k.lanes.forgetIdle(time.Now().Add(-idleLane))
+	if err := k.renew(ctx); err != nil {
+		return err
+	}
 	if err := k.clock.sync(ctx, k.config.Pool); err != nil {
 		return err
 	}
 	// What the relay does at every batch; a node without events to route must
 	// see changed endpoints too.
-	if _, err := k.config.Directory.Refresh(ctx, k.config.Pool); err != nil {
-		return err
-	}
-	return k.renew(ctx)
+	_, err := k.config.Directory.Refresh(ctx, k.config.Pool)
+	return err
 }
 
 // renew extends the leases. A chunk whose job is another node's by now is lost:

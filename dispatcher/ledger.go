@@ -37,14 +37,14 @@ type Ledger struct {
 // the days' turn are, are not held against it.
 const ledgerSQL = `
 	WITH delivered AS (
-		SELECT event_id, count(*) AS n FROM posthorn.deliveries GROUP BY event_id
+		SELECT event_id, event_created_at, count(*) AS n FROM posthorn.deliveries GROUP BY event_id, event_created_at
 	), event AS (
 		SELECT o.id IS NULL AS unknown, r.event_id IS NOT NULL AS routed, p.event_id IS NOT NULL AS pending,
 			coalesce(r.matched, 0) AS expected, coalesce(d.n, 0) AS made
 		FROM posthorn.outbox o
 		LEFT JOIN posthorn.outbox_pending p ON p.event_id = o.id AND p.created_at = o.created_at
 		FULL JOIN posthorn.routings r ON r.event_id = o.id AND r.created_at = o.created_at
-		FULL JOIN delivered d ON d.event_id = coalesce(o.id, r.event_id)
+		FULL JOIN delivered d ON d.event_id = coalesce(o.id, r.event_id) AND d.event_created_at = coalesce(o.created_at, r.created_at)
 	), unowned AS (
 		SELECT count(*) AS n FROM posthorn.deliveries d
 		WHERE d.status IN ('pending', 'retrying')

@@ -25,8 +25,11 @@ type node struct {
 	counters *telemetry
 	reaching reaching
 
-	conn   *pgx.Conn // the session that holds the lock
-	number int64
+	lose func() // called when another may have taken over what this node has
+
+	conn    *pgx.Conn // the session that holds the lock
+	number  int64
+	failing bool // the last beat failed, and the log says so
 }
 
 // lockClass is the first half of the advisory locks of nodes; the second is the
@@ -69,6 +72,10 @@ func (n *node) register(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, forgetNodeSQL, n.name); err != nil {
 			return err
 		}
+		// What a lost session left behind, unless a reaper was quicker.
+		if _, err := tx.Exec(ctx, releaseJobsSQL, n.name); err != nil {
+			return err
+		}
 		if err := tx.QueryRow(ctx, registerNodeSQL, n.name, n.version).Scan(&n.number); err != nil {
 			return err
 		}
@@ -95,23 +102,31 @@ func (n *node) run(ctx context.Context, interval time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		if err := n.beat(ctx); err != nil && ctx.Err() == nil {
-			n.logger.Error("the node's session failed", "node", n.name, "error", err)
+		err := n.beat(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil && !n.failing:
+			n.logger.Error("the node's session fails; it is tried again", "node", n.name, "error", err)
+		case err == nil && n.failing:
+			n.logger.Info("the node's session works again", "node", n.name)
 		}
+		n.failing = err != nil
 	}
 }
 
 // beat reaps, on the node's own session: that it works shows that the lock is
-// held. When it fails the node registers anew. Until then others may take over
-// what it has; the fence keeps the results apart.
+// held. When the session is lost others take over what the node has, so it sends
+// nothing more of that and registers anew; the fence keeps the results apart.
 func (n *node) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	if n.conn.IsClosed() {
+		n.lose()
 		return n.register(ctx)
 	}
 	err := n.reap(ctx)
-	if err != nil {
+	if err != nil && n.conn.Ping(ctx) != nil {
+		n.lose()
 		n.conn.Close(ctx)
 	}
 	return err
@@ -151,8 +166,15 @@ func (n *node) reapOne(ctx context.Context, number int64, name string) error {
 		if err := tx.QueryRow(ctx, tryLockNodeSQL, lockClass, int32(number)).Scan(&dead); err != nil || !dead {
 			return err
 		}
-		var err error
-		if released, err = releaseNode(ctx, tx, number, name); err != nil {
+		tag, err := tx.Exec(ctx, removeNodeSQL, number)
+		if err != nil {
+			return err
+		}
+		// Since the list was read it may have registered anew, under the same name.
+		if dead = tag.RowsAffected() == 1; !dead {
+			return nil
+		}
+		if released, err = releaseWork(ctx, tx, name); err != nil {
 			return err
 		}
 		n.reaching.at(reaperUncommitted)
@@ -169,24 +191,26 @@ func (n *node) reapOne(ctx context.Context, number int64, name string) error {
 	return nil
 }
 
-// releaseNode gives a node's jobs to the others and removes it.
-func releaseNode(ctx context.Context, tx pgx.Tx, number int64, name string) (int64, error) {
+// releaseWork gives a node's jobs to the others, and River's leadership.
+func releaseWork(ctx context.Context, tx pgx.Tx, name string) (int64, error) {
 	tag, err := tx.Exec(ctx, releaseJobsSQL, name)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.Exec(ctx, deposeLeaderSQL, name); err != nil {
-		return 0, err
-	}
-	_, err = tx.Exec(ctx, removeNodeSQL, number)
+	_, err = tx.Exec(ctx, deposeLeaderSQL, name)
 	return tag.RowsAffected(), err
 }
 
 // leave gives everything back at the end of the process.
 func (n *node) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	defer cancel()
 	defer n.conn.Close(ctx)
 	err := pgx.BeginFunc(ctx, n.pool, func(tx pgx.Tx) error {
-		_, err := releaseNode(ctx, tx, n.number, n.name)
+		if _, err := tx.Exec(ctx, removeNodeSQL, n.number); err != nil {
+			return err
+		}
+		_, err := releaseWork(ctx, tx, n.name)
 		return err
 	})
 	if err != nil {

@@ -196,10 +196,11 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 		return nil, err
 	}
 	b := newBatch(r.clock.Now())
+	room := min(maxClaimDeliveries, r.lanes.room())
 	var matched []*subscriptions.Subscription
 	for i, e := range events {
 		matched = r.directory.Match(matched[:0], e.TenantID, e.Type)
-		if b.events > 0 && b.deliveries+len(matched) > maxClaimDeliveries {
+		if b.events > 0 && b.deliveries+len(matched) > room {
 			if err := outbox.Unclaim(ctx, tx, events[i:]); err != nil {
 				return b, err
 			}

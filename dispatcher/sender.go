@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -39,7 +40,8 @@ type sender struct {
 	retry     RetryPolicy
 	telemetry *telemetry
 	reaching  reaching
-	targets   sync.Map // URL text → *url.URL
+	logger    *slog.Logger
+	told      sync.Map // endpoints of which the log says that they can't be signed for
 }
 
 // result is what came of a delivery's turn.
@@ -96,10 +98,15 @@ func (s *sender) turn(d *delivery) result {
 	}
 	payload, err := s.payload(d.event)
 	if err != nil {
+		s.logger.Error("a payload could not be read; its delivery waits", "delivery", d.id, "error", err)
 		return result{delivery: d, letGo: true}
 	}
 	signer, err := sub.Signer(time.Now())
 	if err != nil {
+		if _, told := s.told.LoadOrStore(sub.ID, true); !told {
+			s.logger.Error("an endpoint can't be signed for, its deliveries wait: was its secret encrypted with another keyset?",
+				"endpoint", sub.ID, "error", err)
+		}
 		return result{delivery: d, letGo: true}
 	}
 	s.reaching.at(senderBeforePost)
@@ -186,7 +193,7 @@ func appendLine(b *strings.Builder, name, value string) {
 // body can't be rewound (no GetBody), so that the transport never sends a request
 // a second time on its own.
 func (s *sender) exchange(ctx context.Context, to string, header http.Header, body []byte) (*http.Response, error) {
-	target, err := s.target(to)
+	target, err := url.Parse(to)
 	if err != nil {
 		return nil, err
 	}
@@ -200,18 +207,6 @@ func (s *sender) exchange(ctx context.Context, to string, header http.Header, bo
 		err = errors.Join(context.DeadlineExceeded, err) // the transport's own words for the deadline
 	}
 	return response, err
-}
-
-// target parses an endpoint's URL once. Every URL in the table was checked.
-func (s *sender) target(text string) (*url.URL, error) {
-	if u, ok := s.targets.Load(text); ok {
-		return u.(*url.URL), nil
-	}
-	u, err := url.Parse(text)
-	if err == nil {
-		s.targets.Store(text, u)
-	}
-	return u, err
 }
 
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}

@@ -218,6 +218,13 @@ func (r *receiver) counts() map[string]int {
 	return n
 }
 
+// posts is how many POSTs came.
+func (r *receiver) posts() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.journal)
+}
+
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }

@@ -18,7 +18,7 @@ func (n *stillNode) sweeper(t *testing.T, grace time.Duration) *sweeper {
 	t.Helper()
 	jobs, err := newInserter(n.config.Pool)
 	must(t, err)
-	counters, err := newTelemetry(nil, nil)
+	counters, err := newTelemetry(nil, nil, &clock{})
 	must(t, err)
 	return &sweeper{pool: n.config.Pool, jobs: jobs, grace: grace, counters: counters}
 }

@@ -19,6 +19,7 @@ import (
 // listed in docs/telemetry.md, and a test compares the two.
 type telemetry struct {
 	tracer trace.Tracer // nil: no tracing
+	clock  *clock
 
 	attempts   metric.Int64Counter     // by error kind
 	duration   metric.Float64Histogram // of attempts
@@ -35,11 +36,11 @@ type telemetry struct {
 // lagBuckets are seconds, from a wake-up to the last retry.
 var lagBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600, 3600, 86400}
 
-func newTelemetry(tracer trace.Tracer, meter metric.Meter) (*telemetry, error) {
+func newTelemetry(tracer trace.Tracer, meter metric.Meter, clock *clock) (*telemetry, error) {
 	if meter == nil {
 		meter = metricnoop.Meter{}
 	}
-	t := &telemetry{tracer: tracer, byKind: map[ErrorKind]metric.MeasurementOption{}, byOutcome: map[Status]metric.MeasurementOption{}}
+	t := &telemetry{tracer: tracer, clock: clock, byKind: map[ErrorKind]metric.MeasurementOption{}, byOutcome: map[Status]metric.MeasurementOption{}}
 	var err error
 	counter := func(name, unit, description string) metric.Int64Counter {
 		c, e := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
@@ -85,7 +86,7 @@ func (t *telemetry) attempted(d *delivery, a *attempt) {
 	t.attempts.Add(ctx, 1, t.byKind[a.verdict.Kind])
 	t.duration.Record(ctx, a.duration.Seconds())
 	if a.verdict.Delivered {
-		t.lag.Record(ctx, a.startedAt.Add(a.duration).Sub(d.event.createdAt).Seconds())
+		t.lag.Record(ctx, t.clock.Now().Sub(d.event.createdAt).Seconds())
 	}
 }
 

@@ -31,6 +31,9 @@ type worker struct {
 // Timeout bounds the loading of a chunk; sending is not the job's.
 func (w *worker) Timeout(*river.Job[deliverArgs]) time.Duration { return transactionTimeout }
 
+// NextRetry is soon: an error here is the database's, and no delivery's fault.
+func (w *worker) NextRetry(*river.Job[deliverArgs]) time.Time { return time.Now().Add(5 * time.Second) }
+
 // Work implements river.Worker.
 func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	w.reaching.at(workerFetched)
@@ -42,18 +45,22 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if _, err := w.directory.Refresh(ctx, w.pool); err != nil {
 		return err
 	}
-	c, err := w.load(ctx, job.ID, job.Args)
+	endpoint, err := subscriptions.ParseEndpointID(job.Args.Endpoint)
 	if err != nil {
 		return err
 	}
-	if c == nil {
-		return nil // every delivery has been settled or belongs to another job
-	}
-	wait, ok := w.lanes.reserve(c.endpointID, len(c.deliveries))
+	// Room first: what can't be taken on is not worth loading.
+	wait, ok := w.lanes.reserve(endpoint, chunkSize)
 	if !ok {
 		// Spread, so that an endpoint's chunks don't come back all at once.
 		return river.JobSnooze(min(time.Minute, max(wait, time.Second)/2+rand.N(max(wait, time.Second))))
 	}
+	c, err := w.load(ctx, job.ID, job.Args)
+	if err != nil || c == nil {
+		w.lanes.unreserve(endpoint, chunkSize)
+		return err // or every delivery has been settled or belongs to another job
+	}
+	w.lanes.unreserve(endpoint, chunkSize-len(c.deliveries))
 	w.lanes.take(c)
 	w.reaching.at(workerHandedOver)
 	return river.JobSnooze(w.lease)
@@ -80,17 +87,22 @@ func (w *worker) load(ctx context.Context, jobID int64, args deliverArgs) (*chun
 		return nil, fmt.Errorf("load chunk of job %d: %w", jobID, err)
 	}
 	c := &chunk{jobID: jobID}
-	events := map[outbox.EventID]*event{}
+	type key struct { // a producer that brings ids of its own may have used one twice
+		id        outbox.EventID
+		createdAt int64
+	}
+	events := map[key]*event{}
 	c.deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (delivery, error) {
 		d := delivery{chunk: c}
 		e := &event{}
 		err := row.Scan(&d.id, &c.endpointID, &d.attempts, &d.scheduleStart, &e.id, &e.createdAt,
 			&e.gone, &e.tenantID, &e.eventType, &e.traceparent, &e.occurredAt, &e.payload)
-		if events[e.id] == nil {
+		k := key{e.id, e.createdAt.UnixMicro()}
+		if events[k] == nil {
 			e.publicID = e.id.String()
-			events[e.id] = e
+			events[k] = e
 		}
-		d.event = events[e.id]
+		d.event = events[k]
 		return d, err
 	})
 	if err != nil {

@@ -1,0 +1,89 @@
+package dispatcher
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/posthorn/posthorn/outbox"
+)
+
+// A node that loses its session is dead to the others and goes on living: what it
+// has not sent yet must not be sent by both.
+func TestNode_ThatLosesItsSessionSendsNothingMoreOfWhatItHad(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	release := make(chan struct{})
+	r := newReceiver(t, func(http.ResponseWriter, *http.Request) { <-release })
+	b.endpoint(t, r.URL)
+	committed := b.publishSome(t, 2*events)
+	b.run(t, func(c *Config) { c.NodeName = "first" })
+	for range 16 { // as many as a lane has in flight
+		r.next(t)
+	}
+	b.run(t, func(c *Config) { c.NodeName = "second" })
+	eventually(t, b.Pool, "two nodes", `SELECT count(*) = 2 FROM posthorn.nodes`)
+	before := value[int64](t, b.Pool, `SELECT number FROM posthorn.nodes WHERE name = 'first'`)
+	if n := value[int](t, b.Pool, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'posthorn node first'`); n != 1 {
+		t.Fatalf("%d sessions of the first node", n)
+	}
+	eventually(t, b.Pool, "the first node registers anew", `SELECT count(*) = 1 FROM posthorn.nodes WHERE name = 'first' AND number > $1`, before)
+	r.become(nil)
+	close(release)
+	settled(t, b.Pool)
+	r.check(t, committed, 16)
+	balanced(t, b.Pool)
+}
+
+func TestNode_StopsInTimeWhenNothingCanBeRecorded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	b.endpoint(t, r.URL)
+	tx, err := b.Pool.Begin(t.Context())
+	must(t, err)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	_, err = tx.Exec(t.Context(), `LOCK TABLE posthorn.attempts IN ACCESS EXCLUSIVE MODE`)
+	must(t, err)
+	const n = 5000
+	stop := b.run(t, func(c *Config) { c.ShutdownTimeout = 500 * time.Millisecond })
+	_, err = b.Pool.Exec(t.Context(), `INSERT INTO posthorn.outbox (event_type, payload) SELECT 'a', '{}' FROM generate_series(1, $1)`, n)
+	must(t, err)
+	for range 2*maxBatch + 20 { // as many results as wait for the recorder: the senders wait too
+		r.next(t)
+	}
+	stopped := inBackground(stop)
+	select {
+	case <-stopped:
+	case <-time.After(patience):
+		t.Fatal("it does not stop")
+	}
+	must(t, tx.Rollback(t.Context()))
+	balanced(t, b.Pool)
+	b.run(t)
+	settled(t, b.Pool)
+	if l := balanced(t, b.Pool); l.Deliveries[Delivered] != n {
+		t.Errorf("%+v", l)
+	}
+}
+
+// The outbox can't hold ids of the producers' own unique over its partitions.
+func TestDelivery_TwoEventsOfOneIDKeepTheirPayloads(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, status(500))
+	b.endpoint(t, r.URL)
+	b.run(t)
+	id := b.publish(t, outbox.Event{Payload: []byte(`{"n":1}`)})
+	b.publish(t, outbox.Event{Payload: []byte(`{"n":2}`), ID: id})
+	settled(t, b.Pool)
+	bodies := map[string]int{}
+	for range r.posts() {
+		bodies[dataOf(t, r.next(t).body, "")]++
+	}
+	if len(bodies) != 2 || bodies[`{"n":1}`] != 3 || bodies[`{"n":2}`] != 3 {
+		t.Errorf("three attempts of each: %v", bodies)
+	}
+	balanced(t, b.Pool)
+}
