@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,7 @@ func (h handlers) PublishEvent(ctx context.Context, r PublishEventRequestObject)
 	}
 	e := outbox.Event{
 		TenantID: tenant, Type: r.Body.EventType, Payload: r.Body.Payload,
-		OrderingKey: orZero(r.Body.OrderingKey), IdempotencyKey: orZero(r.Body.IdempotencyKey),
+		OrderingKey: orZero(r.Body.OrderingKey), IdempotencyKey: cmp.Or(orZero(r.Body.IdempotencyKey), orZero(r.Params.IdempotencyKey)),
 		Traceparent: orZero(r.Body.Traceparent), OccurredAt: orZero(r.Body.OccurredAt),
 	}
 	var id outbox.EventID

@@ -179,3 +179,22 @@ func TestAnEventShowsWhatWasDecidedAndWhy(t *testing.T) {
 		t.Errorf("the operator sees %v, want %v, and not %s", got, want, late)
 	}
 }
+
+func TestTheIdempotencyKeyHeaderServesWhereTheBodyHasNone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	op := b.operator(t)
+	publish := func(body, key string) any {
+		return op.do("POST", "/v1/events", body, "Idempotency-Key", key).want(http.StatusAccepted).object()["id"]
+	}
+	first := publish(`{"event_type":"a","payload":1}`, "k")
+	if again := publish(`{"event_type":"a","payload":1}`, "k"); again != first {
+		t.Errorf("the repeat is %v, want %v", again, first)
+	}
+	if other := publish(`{"event_type":"a","payload":1,"idempotency_key":"own"}`, "k"); other == first {
+		t.Error("the body's own key does not go before the header")
+	}
+	if n := len(op.get("/v1/events").want(http.StatusOK).list().Data); n != 2 {
+		t.Errorf("%d events were published, want 2", n)
+	}
+}

@@ -764,6 +764,13 @@ type ListEventsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// PublishEventParams defines parameters for PublishEvent.
+type PublishEventParams struct {
+	// IdempotencyKey Serves as `idempotency_key` where the body has none: a repeat within 24 hours
+	// publishes nothing and gets the first event's id.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
 // CreateEndpointJSONRequestBody defines body for CreateEndpoint for application/json ContentType.
 type CreateEndpointJSONRequestBody = EndpointDraft
 
@@ -822,7 +829,7 @@ type ServerInterface interface {
 	ListEvents(ctx echo.Context, params ListEventsParams) error
 	// PublishEvent Publish an event
 	// (POST /v1/events)
-	PublishEvent(ctx echo.Context) error
+	PublishEvent(ctx echo.Context, params PublishEventParams) error
 	// GetEvent Get an event, and what was decided about it
 	// (GET /v1/events/{id})
 	GetEvent(ctx echo.Context, id EventID) error
@@ -1250,8 +1257,28 @@ func (w *ServerInterfaceWrapper) ListEvents(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) PublishEvent(ctx echo.Context) error {
 	var err error
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishEventParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey string
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.PublishEvent(ctx)
+	err = w.Handler.PublishEvent(ctx, params)
 	return err
 }
 
@@ -1955,7 +1982,8 @@ func (response ListEventsdefaultApplicationProblemPlusJSONResponse) VisitListEve
 }
 
 type PublishEventRequestObject struct {
-	Body *PublishEventJSONRequestBody
+	Params PublishEventParams
+	Body   *PublishEventJSONRequestBody
 }
 
 type PublishEventResponseObject interface {
@@ -2558,8 +2586,10 @@ func (sh *strictHandler) ListEvents(ctx echo.Context, params ListEventsParams) e
 }
 
 // PublishEvent operation middleware
-func (sh *strictHandler) PublishEvent(ctx echo.Context) error {
+func (sh *strictHandler) PublishEvent(ctx echo.Context, params PublishEventParams) error {
 	var request PublishEventRequestObject
+
+	request.Params = params
 
 	var body PublishEventJSONRequestBody
 	var err error

@@ -65,11 +65,14 @@ BEGIN
             WHEN octet_length(payload::text) <= %1$s THEN true
             ELSE posthorn.refuse(format('payload has %%s bytes, the limit is %1$s', octet_length(payload::text))) END) NOT VALID
     $sql$, bytes);
+    EXECUTE format('CREATE OR REPLACE FUNCTION posthorn.max_payload_bytes() RETURNS integer LANGUAGE sql IMMUTABLE AS $f$ SELECT %s $f$', bytes);
 END
 $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION posthorn.set_max_payload_bytes IS 'Sets the largest payload a producer may insert, in bytes (262144 at first).';
 SELECT posthorn.set_max_payload_bytes(262144);
+COMMENT ON FUNCTION posthorn.max_payload_bytes IS 'The limit that set_max_payload_bytes has set.';
+REVOKE ALL ON FUNCTION posthorn.max_payload_bytes FROM PUBLIC;
 
 -- Committed events that no relay has routed yet: small, hot, and empty when all is well.
 CREATE TABLE posthorn.outbox_pending (
@@ -163,5 +166,5 @@ GRANT INSERT (id, tenant_id, event_type, payload, ordering_key, idempotency_key,
 -- +goose Down
 DROP FUNCTION posthorn.publish;
 DROP TABLE posthorn.outbox, posthorn.outbox_pending, posthorn.outbox_keys;
-DROP FUNCTION posthorn.outbox_fill_pending, posthorn.outbox_skip_repeat, posthorn.set_max_payload_bytes;
+DROP FUNCTION posthorn.outbox_fill_pending, posthorn.outbox_skip_repeat, posthorn.set_max_payload_bytes, posthorn.max_payload_bytes;
 DELETE FROM posthorn.partitioned_tables WHERE name = 'outbox';

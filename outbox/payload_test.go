@@ -158,3 +158,17 @@ func TestSetMaxPayloadBytes_MovesTheLimit(t *testing.T) {
 		t.Errorf("%d events are stored, want the one of before", n)
 	}
 }
+
+func TestMaxPayloadBytes_IsWhatWasSet(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	reader := outbox.NewReader(db.Pool)
+	for _, limit := range []int64{262144, 4 << 20} {
+		if limit != 262144 {
+			execute(t, db.Pool, `SELECT posthorn.set_max_payload_bytes($1)`, limit)
+		}
+		if got, err := reader.MaxPayloadBytes(t.Context()); err != nil || got != limit {
+			t.Errorf("%d, %v; want %d", got, err, limit)
+		}
+	}
+}

@@ -23,6 +23,18 @@ type Reader struct {
 // NewReader makes a Reader. The pool stays the caller's to close.
 func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool: pool} }
 
+const maxPayloadSQL = `SELECT posthorn.max_payload_bytes()`
+
+// MaxPayloadBytes is the largest payload that the outbox takes, in bytes, as
+// posthorn.set_max_payload_bytes has set it.
+func (r *Reader) MaxPayloadBytes(ctx context.Context) (int64, error) {
+	var n int64
+	if err := r.pool.QueryRow(ctx, maxPayloadSQL).Scan(&n); err != nil {
+		return 0, fmt.Errorf("read the payload limit: %w", err)
+	}
+	return n, nil
+}
+
 // Stored is an event as the outbox has it.
 type Stored struct {
 	// ID names the event.

@@ -18,6 +18,7 @@ import (
 	"github.com/posthorn/posthorn/internal/netguard"
 	"github.com/posthorn/posthorn/internal/telemetry"
 	"github.com/posthorn/posthorn/migrations"
+	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
@@ -83,7 +84,7 @@ func (s *service) wire(ctx context.Context) error {
 		}
 	}
 	s.endpoints = subscriptions.NewStore(s.pool, keyring, s.config.policy)
-	handler, err := s.newAPI()
+	handler, err := s.newAPI(ctx)
 	if err != nil {
 		return err
 	}
@@ -136,15 +137,19 @@ func (s *service) newDispatcher(directory *subscriptions.Directory) (*dispatcher
 	return dispatcher.New(config)
 }
 
-func (s *service) newAPI() (http.Handler, error) {
+func (s *service) newAPI(ctx context.Context) (http.Handler, error) {
 	redeliverer, err := dispatcher.NewRedeliverer(s.pool)
+	if err != nil {
+		return nil, err
+	}
+	maxPayload, err := outbox.NewReader(s.pool).MaxPayloadBytes(ctx)
 	if err != nil {
 		return nil, err
 	}
 	t := s.config.telemetry
 	server, err := api.New(api.Config{
 		Pool: s.pool, Endpoints: s.endpoints, Keys: keys.NewStore(s.pool), Redeliverer: redeliverer,
-		OperatorKey: s.config.operatorKey, Metrics: t.MetricsHandler(), Ready: s.ready, Logger: s.logger,
+		OperatorKey: s.config.operatorKey, MaxPayloadBytes: maxPayload, Metrics: t.MetricsHandler(), Ready: s.ready, Logger: s.logger,
 		TracerProvider: t.TracerProvider(), MeterProvider: t.MeterProvider(), Propagators: t.Propagator(),
 	})
 	if err != nil {
