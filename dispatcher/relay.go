@@ -181,7 +181,8 @@ func (r *relay) vacuum(ctx context.Context, events int) {
 // route claims, matches and writes, all in tx. It returns nil when nothing was
 // there to claim. A batch is returned with an error too, for abandon.
 func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
-	limit := r.claimLimit()
+	room := min(maxClaimDeliveries, r.lanes.room())
+	limit := r.claimLimit(room)
 	events, missing, err := outbox.Claim(ctx, tx, limit, maxKeptPayload)
 	r.more = len(events) == limit
 	if len(missing) > 0 {
@@ -196,7 +197,6 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 		return nil, err
 	}
 	b := newBatch(r.clock.Now())
-	room := min(maxClaimDeliveries, r.lanes.room())
 	var matched []*subscriptions.Subscription
 	for i, e := range events {
 		matched = r.directory.Match(matched[:0], e.TenantID, e.Type)
@@ -217,10 +217,10 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	return b, r.write(ctx, tx, b, revision)
 }
 
-// claimLimit keeps a batch near the number of deliveries that one transaction
-// should have.
-func (r *relay) claimLimit() int {
-	return max(1, min(maxClaim, int(maxClaimDeliveries/max(1, r.fanOut))))
+// claimLimit is how many events probably become as many deliveries as there is
+// room for.
+func (r *relay) claimLimit(room int) int {
+	return max(1, min(maxClaim, int(float64(room)/max(1, r.fanOut))))
 }
 
 // write inserts the jobs, then the deliveries that name them, and the routings.
