@@ -87,3 +87,22 @@ func TestDelivery_TwoEventsOfOneIDKeepTheirPayloads(t *testing.T) {
 	}
 	balanced(t, b.Pool)
 }
+
+// What is due waits for nobody: River's scheduler looks every five seconds only.
+func TestRedeliver_LeavesAJobThatCanBeFetchedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, status(500))
+	b.endpoint(t, r.URL)
+	stop := b.run(t, func(c *Config) { c.Retry.Schedule = []time.Duration{} })
+	b.publish(t, outbox.Event{})
+	settled(t, b.Pool)
+	stop()
+	redeliverer, err := NewRedeliverer(b.Pool)
+	must(t, err)
+	must(t, redeliverer.Retry(t.Context(), "", value[DeliveryID](t, b.Pool, `SELECT id FROM posthorn.deliveries`)))
+	if !value[bool](t, b.Pool, `SELECT j.state = 'available' AND j.scheduled_at <= clock_timestamp()
+		FROM posthorn.deliveries d JOIN river.river_job j ON j.id = d.job_id`) {
+		t.Error("the job waits for River's scheduler")
+	}
+}
