@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -104,5 +105,35 @@ func TestRedeliver_LeavesAJobThatCanBeFetchedAtOnce(t *testing.T) {
 	if !value[bool](t, b.Pool, `SELECT j.state = 'available' AND j.scheduled_at <= clock_timestamp()
 		FROM posthorn.deliveries d JOIN river.river_job j ON j.id = d.job_id`) {
 		t.Error("the job waits for River's scheduler")
+	}
+}
+
+// A reaper may act on a list of nodes that is no longer true: the name it has read
+// may have registered anew, under another number.
+func TestNode_ReapsNoneThatHasRegisteredAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	register := func(name string) *node {
+		telemetry, err := newTelemetry(nil, nil, &clock{})
+		must(t, err)
+		n := &node{pool: b.Pool, name: name, logger: slog.New(slog.DiscardHandler), counters: telemetry, lose: func() {}}
+		must(t, n.register(t.Context()))
+		t.Cleanup(func() { n.conn.Close(context.Background()) })
+		return n
+	}
+	reaper, back := register("reaper"), register("back")
+	execute(t, b, `INSERT INTO river.river_job (kind, queue, state, args, max_attempts, scheduled_at)
+		VALUES ('deliver', 'deliver', 'scheduled', '{"node":"back"}', 9, now() + interval '1 hour')`)
+	must(t, reaper.reapOne(t.Context(), back.number+1000, back.name)) // a number that nobody holds any more
+	must(t, reaper.reapOne(t.Context(), back.number, back.name))      // and one that is held
+	if n := value[int](t, b.Pool, `SELECT count(*) FROM river.river_job WHERE state = 'scheduled'`); n != 1 {
+		t.Error("the work of a living node was released")
+	}
+	must(t, back.conn.Close(t.Context()))
+	eventually(t, b.Pool, "the lock is free", `SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	must(t, reaper.reapOne(t.Context(), back.number, back.name))
+	if n := value[int](t, b.Pool, `SELECT count(*) FROM river.river_job WHERE state = 'available'`); n != 1 {
+		t.Error("the work of a dead node was not released")
 	}
 }

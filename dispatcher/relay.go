@@ -58,7 +58,7 @@ const transactionTimeout = 20 * time.Second
 
 // The pauses between looks at an empty pending table: short while events flow,
 // longer the longer none came. A NOTIFY in the producer's transaction would save
-// the looks and cost the producers half their speed (docs/performance.md).
+// the looks, and have the producers' commits queue for one lock.
 const (
 	minPause = 2 * time.Millisecond
 	maxPause = 40 * time.Millisecond
