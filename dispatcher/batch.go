@@ -125,5 +125,5 @@ func (b *batch) deliveryArguments() []any {
 			waits = append(waits, !c.handedOff)
 		}
 	}
-	return []any{ids, eventIDs, eventTimes, endpointIDs, tenants, types, jobs, waits, b.at}
+	return []any{ids, eventIDs, eventTimes, endpointIDs, tenants, types, jobs, unlessEmpty(waits), b.at}
 }

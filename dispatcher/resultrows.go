@@ -142,11 +142,24 @@ func (r *resultRows) retryAt(id DeliveryID, at time.Time, jobID int64) {
 	r.nextAttempts[i], r.jobIDs[i] = &at, &jobID
 }
 
+// arguments leaves out the columns that say nothing of any result, as those on
+// failures do when all is well: unnest gives NULLs for them.
 func (r *resultRows) arguments() []any {
 	least, greatest := bounds(r.ids)
-	return []any{r.ids, r.fences, r.statuses, r.nextAttempts, r.jobIDs,
-		r.errorKinds, r.errors, r.startedAt, r.durations, r.endpointVersions,
+	return []any{r.ids, r.fences, r.statuses, unlessEmpty(r.nextAttempts), unlessEmpty(r.jobIDs),
+		unlessEmpty(r.errorKinds), unlessEmpty(r.errors), r.startedAt, r.durations, r.endpointVersions,
 		r.requestHeaders, r.responseStatuses, r.responseHeaders, r.responseBodies, least, greatest}
+}
+
+// unlessEmpty is the column, or nil when every value is the zero one.
+func unlessEmpty[T comparable](column []T) []T {
+	var zero T
+	for _, v := range column {
+		if v != zero {
+			return column
+		}
+	}
+	return nil
 }
 
 func (r *resultRows) deadArguments() []any {

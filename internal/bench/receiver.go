@@ -40,6 +40,7 @@ func Receive(stdin io.Reader, stdout io.Writer) error {
 // counter counts POSTs; GET reads the counts, DELETE resets them.
 type counter struct {
 	n         atomic.Int64
+	lastAt    atomic.Int64 // when the last POST came, Unix nanoseconds
 	mu        sync.Mutex
 	latencies []time.Duration
 }
@@ -47,6 +48,7 @@ type counter struct {
 // tally is what GET answers.
 type tally struct {
 	Received int64         `json:"received"`
+	LastAt   int64         `json:"last_at"`
 	P50      time.Duration `json:"p50"`
 	P99      time.Duration `json:"p99"`
 }
@@ -63,6 +65,7 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/timed" {
 			c.time(now, body)
 		}
+		c.lastAt.Store(now.UnixNano())
 		c.n.Add(1)
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodDelete:
@@ -92,7 +95,7 @@ func (c *counter) time(now time.Time, body []byte) {
 func (c *counter) tally() tally {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := tally{Received: c.n.Load()}
+	t := tally{Received: c.n.Load(), LastAt: c.lastAt.Load()}
 	if n := len(c.latencies); n > 0 {
 		slices.Sort(c.latencies)
 		t.P50, t.P99 = c.latencies[n/2], c.latencies[n*99/100]
@@ -161,7 +164,7 @@ func (r *receiver) tally(ctx context.Context) (tally, error) {
 	return t, json.NewDecoder(response.Body).Decode(&t)
 }
 
-// await returns when n requests have been received, and when that was seen.
+// await waits until n requests have been received, and returns when the last was.
 func (r *receiver) await(ctx context.Context, n int64) (time.Time, error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -171,7 +174,7 @@ func (r *receiver) await(ctx context.Context, n int64) (time.Time, error) {
 			return time.Time{}, err
 		}
 		if t.Received >= n {
-			return time.Now(), nil
+			return time.Unix(0, t.LastAt), nil
 		}
 		select {
 		case <-ctx.Done():
