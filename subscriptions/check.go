@@ -36,7 +36,14 @@ const (
 	maxPatterns          = 100
 	maxDescriptionLength = 1000
 	maxMetadataBytes     = 16 << 10
+	maxMaxInFlight       = 256
+	maxRateLimit         = 10_000
+	minRateLimit         = 0.01 // one request in a hundred seconds
 )
+
+// DefaultMaxInFlight is how many requests to an endpoint are under way from one
+// process, unless the endpoint says otherwise.
+const DefaultMaxInFlight = 16
 
 // check returns an *InvalidError with every rule that the draft breaks, or nil.
 func (s *Store) check(d Draft) error {
@@ -65,6 +72,15 @@ func (s *Store) check(d Draft) error {
 	case Standard, Raw, CloudEvents:
 	default:
 		add("/payload_format", "must be standard, raw or cloudevents")
+	}
+	if d.MaxInFlight < 1 || d.MaxInFlight > maxMaxInFlight {
+		add("/max_in_flight", "must be 1 to %d", maxMaxInFlight)
+	}
+	if r := d.RateLimitPerSecond; r != 0 && !(r >= minRateLimit && r <= maxRateLimit) {
+		add("/rate_limit_per_second", "must be %v to %d", minRateLimit, maxRateLimit)
+	}
+	if d.Ordering != Unordered && d.Ordering != ByKey {
+		add("/ordering", "must be none or key")
 	}
 	var object map[string]any
 	if err := json.Unmarshal(d.Metadata, &object); err != nil || object == nil || len(d.Metadata) > maxMetadataBytes || !utf8.Valid(d.Metadata) {

@@ -46,6 +46,18 @@ const (
 	CloudEvents PayloadFormat = "cloudevents"
 )
 
+// Ordering says whether an endpoint's events come one after the other.
+type Ordering string
+
+// The orderings.
+const (
+	// Unordered events go as they come, many at a time; the default.
+	Unordered Ordering = "none"
+	// ByKey sends the events of one ordering key one at a time, in the order in
+	// which they were committed. Events without a key go as they come.
+	ByKey Ordering = "key"
+)
+
 // Endpoint is a tenant's URL with its subscription.
 type Endpoint struct {
 	// ID names the endpoint.
@@ -62,12 +74,22 @@ type Endpoint struct {
 	PayloadFormat PayloadFormat
 	// Metadata is a JSON object of the subscriber's, at most 16 KiB.
 	Metadata json.RawMessage
+	// MaxInFlight bounds the requests under way to it from one process, 1 to 256.
+	MaxInFlight int
+	// RateLimitPerSecond bounds the requests that all processes together begin in
+	// a second; 0 means no limit.
+	RateLimitPerSecond float64
+	// Ordering says whether events with one ordering key come one after the other.
+	Ordering Ordering
 	// Status says whether it is sent to.
 	Status Status
 	// DisabledReason says why Posthorn disabled it; empty otherwise.
 	DisabledReason string
 	// Version counts this endpoint's changes, from 1.
 	Version int
+	// HealthEpoch counts the changes that void what was known of its health: a new
+	// URL, a resumption.
+	HealthEpoch int
 	// CreatedAt and UpdatedAt are by the database's clock.
 	CreatedAt, UpdatedAt time.Time
 }

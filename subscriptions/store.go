@@ -33,11 +33,13 @@ func NewStore(pool *pgxpool.Pool, keyring *Keyring, policy netguard.Policy) *Sto
 
 // endpointColumns are the columns that fields scans, in its order.
 const endpointColumns = `id, tenant_id, url, event_types, description, payload_format, metadata,
-	status, coalesce(disabled_reason, ''), version, created_at, updated_at`
+	max_in_flight, coalesce(rate_limit_per_second, 0), ordering,
+	status, coalesce(disabled_reason, ''), version, health_epoch, created_at, updated_at`
 
 func (e *Endpoint) fields() []any {
 	return []any{&e.ID, &e.TenantID, &e.URL, &e.EventTypes, &e.Description, &e.PayloadFormat, (*[]byte)(&e.Metadata),
-		&e.Status, &e.DisabledReason, &e.Version, &e.CreatedAt, &e.UpdatedAt}
+		&e.MaxInFlight, &e.RateLimitPerSecond, &e.Ordering,
+		&e.Status, &e.DisabledReason, &e.Version, &e.HealthEpoch, &e.CreatedAt, &e.UpdatedAt}
 }
 
 func scanEndpoint(row pgx.CollectableRow) (e Endpoint, err error) {
@@ -58,6 +60,29 @@ type Draft struct {
 	PayloadFormat PayloadFormat
 	// Metadata is a JSON object of at most 16 KiB; nil means {}.
 	Metadata json.RawMessage
+	// MaxInFlight is 1 to 256; 0 means DefaultMaxInFlight.
+	MaxInFlight int
+	// RateLimitPerSecond is at most 10,000; 0 means no limit.
+	RateLimitPerSecond float64
+	// Ordering is Unordered when empty.
+	Ordering Ordering
+}
+
+// withDefaults fills in what was left out.
+func (d Draft) withDefaults() Draft {
+	if d.PayloadFormat == "" {
+		d.PayloadFormat = Standard
+	}
+	if d.Metadata == nil {
+		d.Metadata = json.RawMessage(`{}`)
+	}
+	if d.MaxInFlight == 0 {
+		d.MaxInFlight = DefaultMaxInFlight
+	}
+	if d.Ordering == "" {
+		d.Ordering = Unordered
+	}
+	return d
 }
 
 // Every change of a subscription takes the next revision first: writers queue
@@ -65,8 +90,9 @@ type Draft struct {
 const nextRevisionSQL = `UPDATE posthorn.subscriptions_revision SET revision = revision + 1 RETURNING revision`
 
 const insertEndpointSQL = `
-	INSERT INTO posthorn.endpoints (id, tenant_id, url, event_types, description, payload_format, metadata, version, revision)
-	VALUES ($1, $2, $3, $4, $5, $6, $7::text::json, 1, $8)
+	INSERT INTO posthorn.endpoints (id, tenant_id, url, event_types, description, payload_format, metadata,
+		max_in_flight, rate_limit_per_second, ordering, version, revision)
+	VALUES ($1, $2, $3, $4, $5, $6, $7::text::json, $8, nullif($9, 0), $10, 1, $11)
 	RETURNING ` + endpointColumns
 
 const insertSecretSQL = `INSERT INTO posthorn.endpoint_secrets (id, endpoint_id, ciphertext) VALUES ($1, $2, $3)`
@@ -80,12 +106,7 @@ const insertVersionSQL = `
 // Create makes an enabled endpoint with a new secret, which can't be read again
 // afterwards. It returns an *InvalidError for a draft that breaks a rule.
 func (s *Store) Create(ctx context.Context, d Draft) (Endpoint, webhook.Secret, error) {
-	if d.PayloadFormat == "" {
-		d.PayloadFormat = Standard
-	}
-	if d.Metadata == nil {
-		d.Metadata = json.RawMessage(`{}`)
-	}
+	d = d.withDefaults()
 	if err := s.check(d); err != nil {
 		return Endpoint{}, webhook.Secret{}, err
 	}
@@ -98,7 +119,7 @@ func (s *Store) Create(ctx context.Context, d Draft) (Endpoint, webhook.Secret, 
 	var e Endpoint
 	err = s.change(ctx, func(tx pgx.Tx, revision int64) error {
 		e, err = queryEndpoint(ctx, tx, insertEndpointSQL, id, d.TenantID, d.URL, d.EventTypes,
-			d.Description, d.PayloadFormat, string(d.Metadata), revision)
+			d.Description, d.PayloadFormat, string(d.Metadata), d.MaxInFlight, d.RateLimitPerSecond, d.Ordering, revision)
 		if err != nil {
 			return err
 		}
@@ -188,6 +209,10 @@ type Update struct {
 	Description   *string
 	PayloadFormat *PayloadFormat
 	Metadata      json.RawMessage
+	// MaxInFlight, RateLimitPerSecond and Ordering too; a rate of 0 lifts the limit.
+	MaxInFlight        *int
+	RateLimitPerSecond *float64
+	Ordering           *Ordering
 
 	// IfVersion, unless zero, makes the update conditional: it must be the
 	// endpoint's Version.
@@ -202,7 +227,8 @@ const lockEndpointSQL = getEndpointSQL + ` FOR UPDATE`
 
 const updateEndpointSQL = `
 	UPDATE posthorn.endpoints SET url = $2, event_types = $3, description = $4, payload_format = $5,
-		metadata = $6::text::json, version = version + 1, revision = $7, updated_at = now()
+		metadata = $6::text::json, max_in_flight = $7, rate_limit_per_second = nullif($8, 0), ordering = $9,
+		health_epoch = health_epoch + (url <> $2)::int, version = version + 1, revision = $10, updated_at = now()
 	WHERE id = $1 RETURNING ` + endpointColumns
 
 // Update changes an endpoint. Its errors are those of Create and Get, and
@@ -222,7 +248,7 @@ func (s *Store) Update(ctx context.Context, scope Scope, id EndpointID, u Update
 			return err
 		}
 		e, err = queryEndpoint(ctx, tx, updateEndpointSQL, id, d.URL, d.EventTypes, d.Description,
-			d.PayloadFormat, string(d.Metadata), revision)
+			d.PayloadFormat, string(d.Metadata), d.MaxInFlight, d.RateLimitPerSecond, d.Ordering, revision)
 		if err != nil {
 			return err
 		}
@@ -238,7 +264,8 @@ func (s *Store) Update(ctx context.Context, scope Scope, id EndpointID, u Update
 // applyTo gives the endpoint as it is to be.
 func (u Update) applyTo(e Endpoint) Draft {
 	d := Draft{TenantID: e.TenantID, URL: e.URL, Description: e.Description,
-		PayloadFormat: e.PayloadFormat, Metadata: e.Metadata}
+		PayloadFormat: e.PayloadFormat, Metadata: e.Metadata,
+		MaxInFlight: e.MaxInFlight, RateLimitPerSecond: e.RateLimitPerSecond, Ordering: e.Ordering}
 	for _, p := range e.EventTypes {
 		d.EventTypes = append(d.EventTypes, string(p))
 	}
@@ -256,6 +283,15 @@ func (u Update) applyTo(e Endpoint) Draft {
 	}
 	if u.Metadata != nil {
 		d.Metadata = u.Metadata
+	}
+	if u.MaxInFlight != nil {
+		d.MaxInFlight = *u.MaxInFlight
+	}
+	if u.RateLimitPerSecond != nil {
+		d.RateLimitPerSecond = *u.RateLimitPerSecond
+	}
+	if u.Ordering != nil {
+		d.Ordering = *u.Ordering
 	}
 	return d
 }
