@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +41,14 @@ func TestCreate_PointsAtEveryProblem(t *testing.T) {
 		"MetadataArray":     {func(d *Draft) { d.Metadata = json.RawMessage(`[]`) }, []string{"/metadata"}},
 		"MetadataLarge":     {func(d *Draft) { d.Metadata = object(16<<10 + 1) }, []string{"/metadata"}},
 		"MetadataNotUTF8":   {func(d *Draft) { d.Metadata = json.RawMessage("{\"a\":\"\xff\"}") }, []string{"/metadata"}},
+		"InFlightNegative":  {func(d *Draft) { d.MaxInFlight = -1 }, []string{"/max_in_flight"}},
+		"InFlightLarge":     {func(d *Draft) { d.MaxInFlight = 257 }, []string{"/max_in_flight"}},
+		"RateSmall":         {func(d *Draft) { d.RateLimitPerSecond = 0.001 }, []string{"/rate_limit_per_second"}},
+		"RateLarge":         {func(d *Draft) { d.RateLimitPerSecond = 10_000.5 }, []string{"/rate_limit_per_second"}},
+		"RateNegative":      {func(d *Draft) { d.RateLimitPerSecond = -1 }, []string{"/rate_limit_per_second"}},
+		"RateNaN":           {func(d *Draft) { d.RateLimitPerSecond = math.NaN() }, []string{"/rate_limit_per_second"}},
+		"RateInfinite":      {func(d *Draft) { d.RateLimitPerSecond = math.Inf(1) }, []string{"/rate_limit_per_second"}},
+		"UnknownOrdering":   {func(d *Draft) { d.Ordering = "strict" }, []string{"/ordering"}},
 		"EverythingAtOnce":  {func(d *Draft) { *d = Draft{Metadata: json.RawMessage(`1`)} }, []string{"/tenant_id", "/url", "/event_types", "/metadata"}},
 		"SQLInPlaceOfWords": {func(d *Draft) { d.EventTypes = []string{"' OR 1=1"} }, []string{"/event_types/0"}},
 	} {
@@ -76,6 +85,18 @@ func TestCreate_AcceptsTheLimits(t *testing.T) {
 		}
 		if string(e.Metadata) != string(metadata) || e.Description != d.Description || e.TenantID != d.TenantID || len(e.EventTypes) != 100 {
 			t.Errorf("%.40s came back as %.40s", metadata, e.Metadata)
+		}
+	}
+}
+
+func TestCreate_AcceptsTheLimitsOfThePace(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for inFlight, rate := range map[int]float64{1: 0.01, 16: 0, 255: 1.0 / 3, 256: 10_000} {
+		d := Draft{TenantID: "shop_1", URL: "https://example.com/", EventTypes: []string{"*"}, MaxInFlight: inFlight, RateLimitPerSecond: rate}
+		e, _, err := b.store.Create(t.Context(), d)
+		if err != nil || e.MaxInFlight != inFlight || e.RateLimitPerSecond != rate {
+			t.Errorf("%d in flight, %v a second: %+v, %v", inFlight, rate, e, err)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func TestCreate_GivesTheEndpointAsItIsStored(t *testing.T) {
 	b := setup(t)
 	before := value[time.Time](t, b.Pool, `SELECT clock_timestamp()`)
 	e, secret, err := b.store.Create(t.Context(), Draft{TenantID: "shop_1", URL: "https://example.com/hook", EventTypes: []string{"order.*", "refund.made"},
-		Description: "orders <b>", PayloadFormat: Raw, Metadata: json.RawMessage(` {"b":1,"a":2} `)})
+		Description: "orders <b>", PayloadFormat: Raw, Metadata: json.RawMessage(` {"b":1,"a":2} `), MaxInFlight: 40, RateLimitPerSecond: 2.5, Ordering: ByKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,8 @@ func TestCreate_GivesTheEndpointAsItIsStored(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	want := Endpoint{ID: e.ID, TenantID: "shop_1", URL: "https://example.com/hook", EventTypes: []Pattern{"order.*", "refund.made"}, Description: "orders <b>",
-		PayloadFormat: Raw, Metadata: json.RawMessage(` {"b":1,"a":2} `), Status: Enabled, Version: 1, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt}
+		PayloadFormat: Raw, Metadata: json.RawMessage(` {"b":1,"a":2} `), MaxInFlight: 40, RateLimitPerSecond: 2.5, Ordering: ByKey,
+		Status: Enabled, Version: 1, HealthEpoch: 1, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt}
 	if diff := cmp.Diff(want, e, sameID); diff != "" {
 		t.Error(diff)
 	}
@@ -47,7 +48,8 @@ func TestCreate_FillsInTheDefaults(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e, one := b.create(t, "shop_1", "*")
-	if e.PayloadFormat != Standard || string(e.Metadata) != "{}" || e.Description != "" || e.Status != Enabled || e.DisabledReason != "" {
+	if e.PayloadFormat != Standard || string(e.Metadata) != "{}" || e.Description != "" || e.Status != Enabled || e.DisabledReason != "" ||
+		e.MaxInFlight != DefaultMaxInFlight || DefaultMaxInFlight != 16 || e.RateLimitPerSecond != 0 || e.Ordering != Unordered || e.HealthEpoch != 1 {
 		t.Errorf("%+v", e)
 	}
 	if _, two := b.create(t, "shop_1", "*"); one.Equal(two) {
@@ -70,8 +72,10 @@ func TestStore_ShowsNothingOfAnotherTenant(t *testing.T) {
 		_, get := b.store.Get(t.Context(), mine, id)
 		_, update := b.store.Update(t.Context(), mine, id, Update{URL: &url})
 		_, invalid := b.store.Update(t.Context(), mine, id, Update{EventTypes: []string{"?"}})
+		_, pause := b.store.Pause(t.Context(), mine, id)
+		_, resume := b.store.Resume(t.Context(), mine, id)
 		remove := b.store.Delete(t.Context(), mine, id)
-		for i, err := range []error{get, update, invalid, remove} {
+		for i, err := range []error{get, update, invalid, pause, resume, remove} {
 			if !errors.Is(err, ErrNotFound) {
 				t.Errorf("%s endpoint, call %d: %v, want ErrNotFound", name, i, err)
 			}
@@ -138,18 +142,24 @@ func TestUpdate_ChangesWhatItNames(t *testing.T) {
 	b := setup(t)
 	e, _ := b.create(t, "shop_1", "order.*")
 	url, words, format := "https://example.com/new", "new", Raw
+	inFlight, rate, byKey := 256, 0.01, ByKey
 	want := e
 	for i, c := range []struct {
 		update Update
 		apply  func()
 	}{
 		{Update{}, func() {}},
-		{Update{URL: &url}, func() { want.URL = url }},
+		{Update{URL: &url}, func() { want.URL, want.HealthEpoch = url, 2 }}, // another receiver
+		{Update{URL: &url}, func() {}},
 		{Update{EventTypes: []string{"a", "b.*"}}, func() { want.EventTypes = []Pattern{"a", "b.*"} }},
 		{Update{Description: &words}, func() { want.Description = words }},
 		{Update{PayloadFormat: &format}, func() { want.PayloadFormat = Raw }},
 		{Update{Metadata: json.RawMessage(`{"a": 1}`)}, func() { want.Metadata = json.RawMessage(`{"a": 1}`) }},
-		{Update{Description: new(string), IfVersion: 7}, func() { want.Description = "" }},
+		{Update{MaxInFlight: &inFlight}, func() { want.MaxInFlight = 256 }},
+		{Update{RateLimitPerSecond: &rate}, func() { want.RateLimitPerSecond = 0.01 }},
+		{Update{Ordering: &byKey}, func() { want.Ordering = ByKey }},
+		{Update{RateLimitPerSecond: new(float64)}, func() { want.RateLimitPerSecond = 0 }},
+		{Update{Description: new(string), IfVersion: 12}, func() { want.Description = "" }},
 	} {
 		got, err := b.store.Update(t.Context(), Scope{TenantID: "shop_1"}, e.ID, c.update)
 		if err != nil {
@@ -170,9 +180,11 @@ func TestUpdate_RefusesWhatCreateRefuses(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e, _ := b.create(t, "shop_1", "*")
-	internal, format := "https://10.0.0.1/", PayloadFormat("xml")
-	_, err := b.store.Update(t.Context(), Scope{}, e.ID, Update{URL: &internal, EventTypes: []string{}, PayloadFormat: &format, Metadata: json.RawMessage(`[]`)})
-	if got, want := pointers(t, err), []string{"/url", "/event_types", "/payload_format", "/metadata"}; !slices.Equal(got, want) {
+	internal, format, rate, ordering := "https://10.0.0.1/", PayloadFormat("xml"), -1.0, Ordering("")
+	_, err := b.store.Update(t.Context(), Scope{}, e.ID, Update{URL: &internal, EventTypes: []string{}, PayloadFormat: &format,
+		Metadata: json.RawMessage(`[]`), MaxInFlight: new(int), RateLimitPerSecond: &rate, Ordering: &ordering})
+	if got, want := pointers(t, err), []string{"/url", "/event_types", "/payload_format", "/max_in_flight",
+		"/rate_limit_per_second", "/ordering", "/metadata"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if got, err := b.store.Get(t.Context(), Scope{}, e.ID); err != nil || got.Version != 1 || b.revision(t) != 2 {
