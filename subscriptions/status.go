@@ -36,6 +36,9 @@ func (s *Store) Resume(ctx context.Context, scope Scope, id EndpointID) (Endpoin
 	return e, nil
 }
 
+// errUnchanged takes back the revision that a change took for nothing.
+var errUnchanged = errors.New("nothing to change")
+
 func (s *Store) setStatus(ctx context.Context, scope Scope, id EndpointID, status Status) (Endpoint, error) {
 	var e Endpoint
 	err := s.change(ctx, func(tx pgx.Tx, revision int64) (err error) {
@@ -43,11 +46,14 @@ func (s *Store) setStatus(ctx context.Context, scope Scope, id EndpointID, statu
 			return err
 		}
 		if (e.Status == Enabled) == (status == Enabled) {
-			return nil // a pause does not overwrite why Posthorn disabled it
+			return errUnchanged // a pause does not overwrite why Posthorn disabled it
 		}
 		e, err = writeStatus(ctx, tx, id, status, "", revision)
 		return err
 	})
+	if errors.Is(err, errUnchanged) {
+		return e, nil
+	}
 	return e, err
 }
 
@@ -60,29 +66,43 @@ func writeStatus(ctx context.Context, tx pgx.Tx, id EndpointID, status Status, r
 	return e, err
 }
 
-const lockAnyEndpointSQL = `SELECT ` + endpointColumns + ` FROM posthorn.endpoints
-	WHERE id = $1 AND deleted_at IS NULL FOR UPDATE`
+const anyEndpointSQL = `SELECT ` + endpointColumns + ` FROM posthorn.endpoints WHERE id = $1 AND deleted_at IS NULL`
+
+const lockAnyEndpointSQL = anyEndpointSQL + ` FOR UPDATE`
 
 // DisableTx disables an enabled endpoint in tx, with the reason for the subscriber
 // to read. It is for the dispatcher, whose record of the answers that led to it
-// commits with it. It reports whether the endpoint was enabled at the given health
-// epoch; one that has been paused, resumed or deleted in between stays as it is.
+// commits with it. It reports whether it did, which takes an endpoint that is
+// enabled and at the given health epoch; one that has been paused, disabled,
+// resumed, moved or deleted in between stays as it is.
+//
+// Every other change of a subscription waits for tx from then on: it should be
+// among the last that tx does. tx must be READ COMMITTED.
 func DisableTx(ctx context.Context, tx pgx.Tx, id EndpointID, epoch int, reason string) (Endpoint, bool, error) {
+	e, done, err := disable(ctx, tx, id, epoch, reason)
+	if errors.Is(err, ErrNotFound) {
+		return Endpoint{}, false, nil
+	} else if err != nil {
+		return Endpoint{}, false, fmt.Errorf("disable endpoint %s: %w", id, err)
+	}
+	return e, done, nil
+}
+
+func disable(ctx context.Context, tx pgx.Tx, id EndpointID, epoch int, reason string) (Endpoint, bool, error) {
+	changed := func(e Endpoint) bool { return e.Status != Enabled || e.HealthEpoch != epoch }
+	// Many answers may lead to it; all but the first leave the writers' queue alone.
+	e, err := queryEndpoint(ctx, tx, anyEndpointSQL, id)
+	if err != nil || changed(e) {
+		return e, false, err
+	}
 	var revision int64
 	if err := tx.QueryRow(ctx, nextRevisionSQL).Scan(&revision); err != nil {
-		return Endpoint{}, false, fmt.Errorf("disable endpoint %s: %w", id, err)
+		return Endpoint{}, false, err
 	}
-	e, err := queryEndpoint(ctx, tx, lockAnyEndpointSQL, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Endpoint{}, false, nil
-	case err != nil:
-		return Endpoint{}, false, fmt.Errorf("disable endpoint %s: %w", id, err)
-	case e.Status != Enabled || e.HealthEpoch != epoch:
-		return e, false, nil
+	// A revision without a change does no harm: directories look and find nothing.
+	if e, err = queryEndpoint(ctx, tx, lockAnyEndpointSQL, id); err != nil || changed(e) {
+		return e, false, err
 	}
-	if e, err = writeStatus(ctx, tx, id, Disabled, reason, revision); err != nil {
-		return Endpoint{}, false, fmt.Errorf("disable endpoint %s: %w", id, err)
-	}
-	return e, true, nil
+	e, err = writeStatus(ctx, tx, id, Disabled, reason, revision)
+	return e, err == nil, err
 }
