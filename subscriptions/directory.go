@@ -23,6 +23,7 @@ type Directory struct {
 	revision int64
 	byID     map[EndpointID]*Subscription
 	byTenant map[string][]*Subscription // ordered by id
+	watchers []func(before, after *Subscription)
 }
 
 // Subscription is an endpoint as the dispatcher needs it. It is immutable; a
@@ -109,7 +110,8 @@ const secretsSQL = `
 
 // Refresh loads what has changed since the last call and returns the revision
 // that the directory then stands at. Run in READ COMMITTED, after a statement
-// that saw an event, it sees every endpoint committed before that event.
+// that saw an event, it sees every endpoint committed before that event. Those
+// that watch with OnChange are told before it returns.
 func (d *Directory) Refresh(ctx context.Context, q Querier) (int64, error) {
 	d.refresh.Lock()
 	defer d.refresh.Unlock()
@@ -124,8 +126,9 @@ func (d *Directory) Refresh(ctx context.Context, q Querier) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("refresh subscriptions: %w", err)
 	}
-	d.apply(changes)
+	replaced := d.apply(changes)
 	d.revision = max(d.revision, revision)
+	d.tell(changes, replaced)
 	return d.revision, nil
 }
 
@@ -194,25 +197,34 @@ func (d *Directory) loadSecrets(ctx context.Context, q Querier, changes []change
 	return rows.Err()
 }
 
-// apply makes the changes visible all at once.
-func (d *Directory) apply(changes []change) {
+// apply makes the changes visible all at once and returns what each replaced.
+func (d *Directory) apply(changes []change) []*Subscription {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, c := range changes {
+	replaced := make([]*Subscription, len(changes))
+	for i, c := range changes {
 		d.revision = max(d.revision, c.revision)
-		of := d.byTenant[c.tenantID]
-		at, found := slices.BinarySearchFunc(of, c.id, func(s *Subscription, id EndpointID) int { return s.ID.Compare(id) })
-		switch {
-		case c.sub == nil && found:
-			of = slices.Delete(of, at, at+1)
-		case c.sub != nil && found:
-			of[at] = c.sub
-		case c.sub != nil:
-			of = slices.Insert(of, at, c.sub)
-		}
-		d.byTenant[c.tenantID] = of
-		if delete(d.byID, c.id); c.sub != nil {
-			d.byID[c.id] = c.sub
-		}
+		replaced[i] = d.replace(c)
 	}
+	return replaced
+}
+
+// replace puts the endpoint's new state in place of the one that it returns.
+func (d *Directory) replace(c change) *Subscription {
+	of := d.byTenant[c.tenantID]
+	at, found := slices.BinarySearchFunc(of, c.id, func(s *Subscription, id EndpointID) int { return s.ID.Compare(id) })
+	switch {
+	case c.sub == nil && found:
+		of = slices.Delete(of, at, at+1)
+	case c.sub != nil && found:
+		of[at] = c.sub
+	case c.sub != nil:
+		of = slices.Insert(of, at, c.sub)
+	}
+	d.byTenant[c.tenantID] = of
+	before := d.byID[c.id]
+	if delete(d.byID, c.id); c.sub != nil {
+		d.byID[c.id] = c.sub
+	}
+	return before
 }
