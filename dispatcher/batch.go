@@ -10,27 +10,45 @@ import (
 
 // batch is what one relay transaction writes.
 type batch struct {
-	at         time.Time
+	at         time.Time // by the database's clock
+	startedAt  time.Time // the same moment by this process's
 	events     int
 	deliveries int
+	inOrder    int // deliveries that wait for those of their ordering key
 
 	chunks []*relayedChunk
-	open   map[subscriptions.EndpointID]*relayedChunk // the chunk that has room still
+	open   map[chunkKey]*relayedChunk // the chunk that has room still
 
 	eventIDs   uuids
 	eventTimes []time.Time
 	matches    []int32
 }
 
+// way is where the relay sends a chunk.
+type way int
+
+const (
+	toRiver   way = iota // a job that any node fetches
+	toSenders            // to this process, which has reserved room
+	toBacklog            // the endpoint can't take it at once
+	toHold               // the endpoint is paused or disabled
+)
+
 // relayedChunk is a chunk and what the database needs to know of it beyond.
 type relayedChunk struct {
 	chunk
-	tenantID  string
-	handedOff bool
+	sub *subscriptions.Subscription
+	way way
+}
+
+// chunkKey tells the chunks apart that are filled side by side.
+type chunkKey struct {
+	endpointID subscriptions.EndpointID
+	inOrder    bool
 }
 
 func newBatch(at time.Time) *batch {
-	return &batch{at: at, open: map[subscriptions.EndpointID]*relayedChunk{}}
+	return &batch{at: at, startedAt: time.Now(), open: map[chunkKey]*relayedChunk{}}
 }
 
 // add makes a delivery of the event for each subscription, in the chunks of
@@ -46,15 +64,25 @@ func (b *batch) add(claimed outbox.Claimed, matched []*subscriptions.Subscriptio
 	}
 	e := newEvent(claimed)
 	for _, sub := range matched {
-		c := b.open[sub.ID]
+		inOrder := sub.Ordering == subscriptions.ByKey && claimed.OrderingKey != ""
+		key := chunkKey{sub.ID, inOrder}
+		c := b.open[key]
 		if c == nil {
-			c = &relayedChunk{chunk: chunk{endpointID: sub.ID}, tenantID: sub.TenantID}
-			b.open[sub.ID] = c
+			c = &relayedChunk{chunk: chunk{endpointID: sub.ID}, sub: sub}
+			if inOrder {
+				c.way = toBacklog
+			}
+			b.open[key] = c
 			b.chunks = append(b.chunks, c)
 		}
-		c.deliveries = append(c.deliveries, delivery{chunk: &c.chunk, event: e})
+		d := delivery{chunk: &c.chunk, event: e}
+		if inOrder {
+			d.key = claimed.OrderingKey
+			b.inOrder++
+		}
+		c.deliveries = append(c.deliveries, d)
 		if len(c.deliveries) == chunkSize {
-			delete(b.open, sub.ID)
+			delete(b.open, key)
 		}
 	}
 }
@@ -70,10 +98,52 @@ func (b *batch) nameDeliveries() {
 	}
 }
 
-// handOff gives the committed chunks that have room reserved to the senders.
-func (b *batch) handOff(l *lanes) {
+// position gives the deliveries in order their places: those of one endpoint stand
+// in the chunks in the order of their events.
+func (b *batch) position(first int64) {
 	for _, c := range b.chunks {
-		if c.handedOff {
+		for i := range c.deliveries {
+			if d := &c.deliveries[i]; d.key != "" {
+				d.position = first
+				first++
+			}
+		}
+	}
+}
+
+// direct decides each chunk's way, and reserves the room of those for the senders.
+func (b *batch) direct(l *lanes, noHandoff bool) {
+	for _, c := range b.chunks {
+		switch {
+		case c.sub.Status != subscriptions.Enabled:
+			c.way = toHold
+		case c.way == toBacklog || noHandoff:
+		case l.reserve(c.sub, len(c.deliveries)):
+			c.way = toSenders
+		default:
+			c.way = toBacklog
+		}
+	}
+}
+
+// backlogged are the endpoints whose backlogs the batch adds to.
+func (b *batch) backlogged() []subscriptions.EndpointID {
+	var ids []subscriptions.EndpointID
+	seen := map[subscriptions.EndpointID]bool{}
+	for _, c := range b.chunks {
+		if c.way == toBacklog && !seen[c.endpointID] {
+			seen[c.endpointID] = true
+			ids = append(ids, c.endpointID)
+		}
+	}
+	return ids
+}
+
+// handOff gives the committed chunks that have room reserved to the senders.
+func (b *batch) handOff(l *lanes, length time.Duration) {
+	for _, c := range b.chunks {
+		if c.way == toSenders {
+			c.lease = newLease(b.startedAt, length)
 			l.take(&c.chunk)
 		}
 	}
@@ -85,7 +155,7 @@ func (b *batch) abandon(l *lanes) {
 		return
 	}
 	for _, c := range b.chunks {
-		if c.handedOff {
+		if c.way == toSenders {
 			l.unreserve(c.endpointID, len(c.deliveries))
 		}
 	}
@@ -100,18 +170,24 @@ func (b *batch) routingArguments(revision int64) []any {
 }
 
 // A delivery that is handed off gets no next_attempt_at: the result comes in a
-// moment, and the row is then updated without touching an index.
+// moment, and the row is then updated without touching an index. A held one gets
+// none either, and no job.
 const insertDeliveriesSQL = `
-	INSERT INTO posthorn.deliveries (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id, next_attempt_at, created_at)
-	SELECT id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id, CASE WHEN waits THEN $9::timestamptz END, $9
-	FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bool[])
-	AS d (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id, waits)`
+	INSERT INTO posthorn.deliveries (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id,
+		next_attempt_at, status, ordering_key, ordering_position, created_at)
+	SELECT id, event_id, event_created_at, endpoint_id, tenant_id, event_type, nullif(job_id, 0),
+		CASE WHEN waits THEN $12::timestamptz END, CASE WHEN held THEN 'held' ELSE 'pending' END,
+		nullif(ordering_key, ''), nullif(ordering_position, 0), $12
+	FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bool[], $9::bool[],
+		$10::text[], $11::bigint[])
+	AS d (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id, waits, held, ordering_key, ordering_position)`
 
 func (b *batch) deliveryArguments() []any {
 	n := b.deliveries
 	ids, eventIDs, endpointIDs := make(uuids, 0, n), make(uuids, 0, n), make(uuids, 0, n)
 	eventTimes, tenants, types := make([]time.Time, 0, n), make([]string, 0, n), make([]string, 0, n)
-	jobs, waits := make([]int64, 0, n), make([]bool, 0, n)
+	jobs, waits, held := make([]int64, 0, n), make([]bool, 0, n), make([]bool, 0, n)
+	keys, positions := make([]string, 0, n), make([]int64, 0, n)
 	for _, c := range b.chunks {
 		for i := range c.deliveries {
 			d := &c.deliveries[i]
@@ -119,11 +195,15 @@ func (b *batch) deliveryArguments() []any {
 			eventIDs = append(eventIDs, uuidOf(d.event.id))
 			endpointIDs = append(endpointIDs, uuidOf(c.endpointID))
 			eventTimes = append(eventTimes, d.event.createdAt)
-			tenants = append(tenants, c.tenantID)
+			tenants = append(tenants, c.sub.TenantID)
 			types = append(types, d.event.eventType)
 			jobs = append(jobs, c.jobID)
-			waits = append(waits, !c.handedOff)
+			waits = append(waits, c.way == toRiver || c.way == toBacklog)
+			held = append(held, c.way == toHold)
+			keys = append(keys, d.key)
+			positions = append(positions, d.position)
 		}
 	}
-	return []any{ids, eventIDs, eventTimes, endpointIDs, tenants, types, jobs, unlessEmpty(waits), b.at}
+	return []any{ids, eventIDs, eventTimes, endpointIDs, tenants, types, jobs, unlessEmpty(waits), unlessEmpty(held),
+		unlessEmpty(keys), unlessEmpty(positions), b.at}
 }

@@ -18,19 +18,47 @@ const chunkSize = 100
 // payload is loaded just before it is sent.
 const maxKeptPayload = 32 << 10
 
-// chunk is the deliveries of one River job in this process's hands.
+// chunk is deliveries of one River job in this process's hands: all that the job
+// owns, or a part of an endpoint's backlog.
 type chunk struct {
 	jobID      int64
 	endpointID subscriptions.EndpointID
 	deliveries []delivery
-
-	// lost is set when the lease has gone to another node: what is not sent yet
-	// is left to it.
-	lost atomic.Bool
+	lease      *lease
+	owner      *owner // of the backlog that the chunk is a part of; nil: the job is the chunk's own
 
 	// The rest is the recorder's alone.
-	settled  int  // deliveries whose result is committed, or that were let go
-	leftover bool // a delivery was let go: the job is needed still
+	settled int  // deliveries whose result is committed, or that were let go
+	lost    bool // one was let go because the job may be another node's
+}
+
+// lease is this process's hold on a River job. It is safe for concurrent use.
+type lease struct {
+	ends atomic.Int64 // by the process's own monotonic clock, which runs on while it is stopped
+	lost atomic.Bool
+}
+
+var processStart = time.Now()
+
+// newLease makes a lease that was taken at the given moment.
+func newLease(taken time.Time, length time.Duration) *lease {
+	l := &lease{}
+	l.extend(taken, length)
+	return l
+}
+
+// extend sets the end anew: length after the moment at which it was asked for.
+func (l *lease) extend(asked time.Time, length time.Duration) {
+	l.ends.Store(int64(asked.Sub(processStart) + length))
+}
+
+// lose marks the job as another node's.
+func (l *lease) lose() { l.lost.Store(true) }
+
+// held reports whether the job is still this process's. A process that was stopped
+// for longer than the lease finds out here, before it sends what another may have sent.
+func (l *lease) held() bool {
+	return !l.lost.Load() && int64(time.Since(processStart)) < l.ends.Load()
 }
 
 // delivery is one of a chunk's, on its way to its next attempt.
@@ -38,8 +66,11 @@ type delivery struct {
 	chunk         *chunk
 	id            DeliveryID
 	event         *event
-	attempts      int // made so far; a result counts for attempt attempts+1 only
-	scheduleStart int // attempts made before the retry schedule began
+	attempts      int    // made so far; a result counts for attempt attempts+1 only
+	scheduleStart int    // attempts made before the retry schedule began
+	key           string // ordering key, where the endpoint takes its events in order
+	position      int64  // among the unfinished of its key; 0: it goes as it comes
+	probe         bool   // it is sent to see whether the endpoint works again
 }
 
 // event is what the deliveries of one event share. It is immutable but for the

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/posthorn/posthorn/internal/netguard"
 )
@@ -23,6 +24,11 @@ type Verdict struct {
 	Kind ErrorKind
 	// Message is for a person; empty when delivered.
 	Message string
+	// RetryAfter is how long the receiver wants to be left alone; zero when it
+	// does not say.
+	RetryAfter time.Duration
+	// Gone is whether the receiver wants nothing more, ever: it answered 410.
+	Gone bool
 }
 
 // Classify judges an attempt by what came back: the status of the answer, or,

@@ -61,7 +61,7 @@ type wire struct {
 
 func (w wire) exchange(t *testing.T) error {
 	t.Helper()
-	transport := newTransport(netguard.NewGuard(w.guard), 1)
+	transport := newTransport(netguard.NewGuard(w.guard))
 	transport.TLSClientConfig = &tls.Config{RootCAs: w.roots}
 	if w.tweak != nil {
 		w.tweak(transport)

@@ -14,6 +14,8 @@ const (
 	recorderCommitted   commitPoint = "recorder-committed"    // committed
 	workerFetched       commitPoint = "worker-fetched"        // River's job is running, nothing loaded
 	workerHandedOver    commitPoint = "worker-handed-over"    // in the lane, the job not snoozed yet
+	backlogFetched      commitPoint = "backlog-fetched"       // a backlog's job is running, not owned yet
+	backlogHandedOver   commitPoint = "backlog-handed-over"   // a piece of a backlog in its lane
 	reaperUncommitted   commitPoint = "reaper-uncommitted"    // a dead node's jobs released, not committed
 	reaperCommitted     commitPoint = "reaper-committed"      // released
 	sweepUncommitted    commitPoint = "sweep-uncommitted"     // lost jobs made again, not committed
@@ -26,7 +28,7 @@ const (
 var commitPoints = []commitPoint{
 	relayClaimed, relayCommitted, senderBeforePost, senderAfterPost,
 	recorderBefore, recorderUncommitted, recorderCommitted,
-	workerFetched, workerHandedOver, reaperUncommitted, reaperCommitted,
+	workerFetched, workerHandedOver, backlogFetched, backlogHandedOver, reaperUncommitted, reaperCommitted,
 	sweepUncommitted, sweepCommitted, redeliverWritten, redeliverCommitted,
 }
 

@@ -42,9 +42,15 @@ type Config struct {
 	// the end of the body. Zero means 15 s.
 	AttemptTimeout time.Duration
 
-	// MaxInFlight bounds the requests under way to one endpoint, in this
-	// process. Zero means 16.
-	MaxInFlight int
+	// Breaker says when an endpoint that fails is left alone, and for how long.
+	Breaker BreakerPolicy
+
+	// Disable says when an endpoint that only fails is disabled.
+	Disable DisablePolicy
+
+	// DrainPerSecond is how many held deliveries of a resumed endpoint are sent in a
+	// second, at most, and no faster than its receiver takes them. Zero means 100.
+	DrainPerSecond int
 
 	// MaxInHand bounds the deliveries that this process has taken on and not
 	// recorded yet; the relay waits beyond. Zero means 8,192.
@@ -106,7 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	orDefault(&c.Version, "dev")
 	orDefault(&c.AttemptTimeout, 15*time.Second)
-	orDefault(&c.MaxInFlight, 16)
+	orDefault(&c.DrainPerSecond, 100)
+	c.Breaker = c.Breaker.withDefaults(c.AttemptTimeout)
+	c.Disable = c.Disable.withDefaults()
 	orDefault(&c.MaxInHand, 8192)
 	orDefault(&c.Lease, 30*time.Second)
 	orDefault(&c.ReapInterval, 500*time.Millisecond)

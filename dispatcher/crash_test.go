@@ -139,7 +139,7 @@ func (b *bundle) publishSome(t *testing.T, n int) map[string]bool {
 	t.Helper()
 	committed := map[string]bool{}
 	for i := range n {
-		committed[b.publish(t, outbox.Event{Payload: json.RawMessage(fmt.Sprintf(`{"n": %d}`, i))}).String()] = true
+		committed[b.publish(t, outbox.Event{OrderingKey: fmt.Sprint(i % 7), Payload: json.RawMessage(fmt.Sprintf(`{"n": %d, "key": %d}`, i, i%7))}).String()] = true
 		tx, err := b.Pool.Begin(t.Context())
 		must(t, err)
 		_, err = outbox.Publish(t.Context(), tx, outbox.Event{Type: "order.undone", Payload: json.RawMessage(`{}`)})
@@ -170,6 +170,27 @@ func (r *receiver) check(t *testing.T, committed map[string]bool, maxDuplicates 
 	}
 }
 
+// checkOrder finds the events of a key that came first after a later one of theirs.
+func (r *receiver) checkOrder(t *testing.T) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := map[int]int{}
+	seen := map[string]bool{}
+	for _, rec := range r.journal {
+		var body struct{ Data struct{ N, Key int } }
+		must(t, json.Unmarshal([]byte(rec.body), &body))
+		if seen[rec.eventID()] {
+			continue // a repetition may come late
+		}
+		seen[rec.eventID()] = true
+		if before, any := last[body.Data.Key]; any && body.Data.N < before {
+			t.Errorf("key %d: event %d came after %d", body.Data.Key, body.Data.N, before)
+		}
+		last[body.Data.Key] = body.Data.N
+	}
+}
+
 // events is how many a crash test publishes; more than one node has in flight.
 const events = 40
 
@@ -179,6 +200,7 @@ func TestCrash_AtEveryCommitPointLosesNothing(t *testing.T) {
 		at        commitPoint
 		after     int32
 		noHandoff bool
+		inOrder   bool
 		nothing   bool // nothing can have been sent
 	}{
 		{at: relayClaimed, after: 1, nothing: true},
@@ -191,13 +213,26 @@ func TestCrash_AtEveryCommitPointLosesNothing(t *testing.T) {
 		{at: recorderCommitted, after: 2},
 		{at: workerFetched, after: 1, noHandoff: true, nothing: true},
 		{at: workerHandedOver, after: 1, noHandoff: true},
+		{at: backlogFetched, after: 1, inOrder: true, nothing: true},
+		{at: backlogHandedOver, after: 1, inOrder: true},
+		{at: senderAfterPost, after: 5, inOrder: true},
+		{at: recorderUncommitted, after: 1, inOrder: true},
+		{at: recorderCommitted, after: 1, inOrder: true},
 	} {
-		t.Run(fmt.Sprintf("%s %d", c.at, c.after), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %d in order %t", c.at, c.after, c.inOrder), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			r := newReceiver(t, nil)
-			b.endpoint(t, r.URL)
-			committed := b.publishSome(t, 5*events)
+			if c.inOrder {
+				b.create(t, subscriptions.Draft{URL: r.URL, Ordering: subscriptions.ByKey})
+			} else {
+				b.endpoint(t, r.URL)
+			}
+			n := 5 * events
+			if c.after > 1 && c.at == recorderCommitted {
+				n = maxBatch + events // more than one batch
+			}
+			committed := b.publishSome(t, n)
 			startNode(t, nodeOrder{URL: b.URL, KillAt: c.at, KillAfter: c.after, NoHandoff: c.noHandoff, Grace: time.Minute}).killed(t)
 			balanced(t, b.Pool)
 			r.Server.CloseClientConnections() // what the dead node had written is read by now, or never
@@ -208,8 +243,11 @@ func TestCrash_AtEveryCommitPointLosesNothing(t *testing.T) {
 			b.run(t)
 			settled(t, b.Pool)
 			r.check(t, committed, inFlight)
-			if l := balanced(t, b.Pool); l.Deliveries[Delivered] != 5*events {
+			if l := balanced(t, b.Pool); l.Deliveries[Delivered] != int64(n) {
 				t.Errorf("%+v", l)
+			}
+			if c.inOrder {
+				r.checkOrder(t)
 			}
 		})
 	}
@@ -295,6 +333,7 @@ func TestCrash_CoversEveryCommitPoint(t *testing.T) {
 		relayClaimed: "relayClaimed", relayCommitted: "relayCommitted", senderBeforePost: "senderBeforePost",
 		senderAfterPost: "senderAfterPost", recorderBefore: "recorderBefore", recorderUncommitted: "recorderUncommitted",
 		recorderCommitted: "recorderCommitted", workerFetched: "workerFetched", workerHandedOver: "workerHandedOver",
+		backlogFetched: "backlogFetched", backlogHandedOver: "backlogHandedOver",
 		reaperUncommitted: "reaperUncommitted", reaperCommitted: "reaperCommitted", sweepUncommitted: "sweepUncommitted",
 		sweepCommitted: "sweepCommitted", redeliverWritten: "redeliverWritten", redeliverCommitted: "redeliverCommitted",
 	}

@@ -13,19 +13,24 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/posthorn/posthorn/migrations"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 // Dispatcher is one node: it relays, sends and records until it is stopped.
 type Dispatcher struct {
-	config   Config
-	clock    clock
-	lanes    *lanes
-	node     *node
-	river    *river.Client[pgx.Tx]
-	relay    *relay
-	sender   *sender
-	recorder *recorder
-	results  chan result
+	config     Config
+	clock      clock
+	healths    *healths
+	limiter    *rateLimiter
+	lanes      *lanes
+	feeder     *feeder
+	alignments *alignments
+	node       *node
+	river      *river.Client[pgx.Tx]
+	relay      *relay
+	sender     *sender
+	recorder   *recorder
+	results    chan result
 }
 
 // New makes a Dispatcher. Nothing runs before Run.
@@ -43,27 +48,50 @@ func New(config Config) (*Dispatcher, error) {
 	if err := telemetry.observe(config.Meter, backlog); err != nil {
 		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
 	}
-	d.sender = &sender{
-		pool: config.Pool, directory: config.Directory, transport: newTransport(config.Guard, config.MaxInFlight),
-		userAgent: "Posthorn/" + config.Version, timeout: config.AttemptTimeout, retry: config.Retry,
-		logger: config.Logger, telemetry: telemetry, reaching: config.reaching,
-	}
-	d.lanes = newLanes(config.MaxInFlight, config.MaxInHand, d.sender.turn, d.results)
-	d.node = &node{pool: config.Pool, name: config.NodeName, version: config.Version,
-		logger: config.Logger, counters: telemetry, reaching: config.reaching, lose: d.lanes.lose}
+	d.sendingParts(telemetry)
 	if d.river, err = d.newRiver(telemetry); err != nil {
 		return nil, err
 	}
+	d.recordingParts(telemetry)
+	return d, nil
+}
+
+// sendingParts makes what River's workers hand deliveries to.
+func (d *Dispatcher) sendingParts(telemetry *telemetry) {
+	c := d.config
+	d.healths = newHealths(&d.clock)
+	d.limiter = newRateLimiter(c.Pool, c.Logger)
+	d.sender = &sender{
+		pool: c.Pool, directory: c.Directory, healths: d.healths, transport: newTransport(c.Guard),
+		userAgent: "Posthorn/" + c.Version, timeout: c.AttemptTimeout, retry: c.Retry,
+		logger: c.Logger, telemetry: telemetry, reaching: c.reaching,
+	}
+	d.lanes = newLanes(c.MaxInHand, d.healths, d.limiter, d.sender.turn, d.results)
+	d.feeder = &feeder{
+		pool: c.Pool, directory: c.Directory, healths: d.healths, lanes: d.lanes, node: c.NodeName,
+		lease: c.Lease, probeTime: c.Breaker.ProbeTime, logger: c.Logger, reaching: c.reaching,
+		owners: map[subscriptions.EndpointID]*owner{}, closing: make(chan struct{}),
+	}
+	d.node = &node{pool: c.Pool, name: c.NodeName, version: c.Version,
+		logger: c.Logger, counters: telemetry, reaching: c.reaching,
+		lose: func() { d.lanes.lose(); d.feeder.lose() }}
+}
+
+// recordingParts makes what leaves jobs to River.
+func (d *Dispatcher) recordingParts(telemetry *telemetry) {
+	c := d.config
+	d.alignments = newAlignments(d.river, c.Logger)
+	c.Directory.OnChange(d.alignments.notice)
 	d.relay = &relay{
-		pool: config.Pool, jobs: d.river, directory: config.Directory, lanes: d.lanes, node: config.NodeName,
-		clock: &d.clock, lease: config.Lease, noHandoff: config.NoHandoff, logger: config.Logger,
-		telemetry: telemetry, reaching: config.reaching, fanOut: 1,
+		pool: c.Pool, jobs: d.river, directory: c.Directory, lanes: d.lanes, feeder: d.feeder, healths: d.healths, node: c.NodeName,
+		clock: &d.clock, lease: c.Lease, noHandoff: c.NoHandoff, logger: c.Logger,
+		telemetry: telemetry, reaching: c.reaching, fanOut: 1,
 	}
 	d.recorder = &recorder{
-		pool: config.Pool, jobs: d.river, node: config.NodeName, clock: &d.clock, lanes: d.lanes, results: d.results,
-		logger: config.Logger, telemetry: telemetry, reaching: config.reaching,
+		pool: c.Pool, jobs: d.river, directory: c.Directory, healths: d.healths, breaker: c.Breaker, disabling: c.Disable,
+		node: c.NodeName, clock: &d.clock, lanes: d.lanes, feeder: d.feeder, results: d.results,
+		logger: c.Logger, telemetry: telemetry, reaching: c.reaching,
 	}
-	return d, nil
 }
 
 // newRiver makes the client that works our jobs. A delivering job is only loaded
@@ -75,7 +103,9 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		return nil, err
 	}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{pool: c.Pool, directory: c.Directory, lanes: d.lanes, lease: c.Lease, reaching: c.reaching})
+	river.AddWorker(workers, &worker{pool: c.Pool, jobs: inserter, directory: c.Directory, lanes: d.lanes, lease: c.Lease, reaching: c.reaching})
+	river.AddWorker(workers, d.feeder)
+	river.AddWorker(workers, &aligner{pool: c.Pool, jobs: inserter, directory: c.Directory, feeder: d.feeder, perSecond: c.DrainPerSecond})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
 	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger})
 	client, err := river.NewClient(riverpgxv5.New(c.Pool), &river.Config{
@@ -84,7 +114,8 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
 			queueDeliver:  {MaxWorkers: 50, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
-			queueMaintain: {MaxWorkers: 2},
+			queueBacklog:  {MaxWorkers: 20, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			queueMaintain: {MaxWorkers: 4},
 		},
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(c.SweepInterval, sweepArgs{}),
@@ -143,7 +174,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer stopKeeping()
 	var keepers sync.WaitGroup
 	keepers.Go(func() { d.node.run(keeping, d.config.ReapInterval) })
-	keepers.Go(func() { keeper{d}.run(keeping) })
+	keepers.Go(func() { (&keeper{Dispatcher: d}).run(keeping) })
+	keepers.Go(func() { d.alignments.run(keeping) })
 
 	d.relay.run(ctx)
 	d.stop(lasting, recorded, stopRecording)
@@ -160,6 +192,9 @@ func (d *Dispatcher) start(ctx context.Context) error {
 	if _, err := d.config.Directory.Refresh(ctx, d.config.Pool); err != nil {
 		return err
 	}
+	if err := d.healths.refresh(ctx, d.config.Pool); err != nil {
+		return err
+	}
 	return d.node.register(ctx)
 }
 
@@ -172,13 +207,22 @@ func (d *Dispatcher) stop(ctx context.Context, recorded <-chan struct{}, stopRec
 	if err := d.river.Stop(bounded); err != nil {
 		d.config.Logger.Warn("River did not stop in time", "error", err)
 	}
+	d.feeder.close()
 	d.lanes.close()
+	close(d.limiter.done)
 	sent := inBackground(d.lanes.workers.Wait)
 	select {
 	case <-sent:
 	case <-bounded.Done():
 		close(d.lanes.abandoned)
 		<-sent // bounded by the attempt's time limit
+	}
+	fed := inBackground(d.feeder.running.Wait) // each as soon as what it had in hand is recorded
+	select {
+	case <-fed:
+	case <-bounded.Done():
+		d.feeder.lose() // what it could not give back is released with the node
+		<-fed
 	}
 	close(d.results)
 	select {

@@ -17,26 +17,40 @@
 // If nobody does, because the process died, the job becomes due and any node's
 // River worker takes the chunk over, the same way.
 //
+// What can't be sent at once waits in its endpoint's backlog: one River job that
+// owns all of it, in a queue of its own. Whichever node fetches that job is the
+// backlog's owner and feeds it into the endpoint's lane, a piece at a time. So a
+// slow, failing, held back or flooded endpoint costs the others nothing, and one
+// process at a time decides what an ordering key's next delivery is.
+//
+//	                 breaker open, slow, full, in order
+//	relay, worker, recorder ──────────▶ backlog ──owner──▶ lane
+//
 // # Who is authoritative
 //
 // The tables of the schema posthorn are the truth, River's rows are work to do.
 // An unfinished delivery belongs to exactly one River job, the one its job_id
 // names; a held one to none. deliveries.attempts fences results: one counts only
-// if it is of the attempt that comes next.
+// if it is of the attempt that comes next. What is known of an endpoint's health
+// stands in endpoint_health, for all nodes; each looks twice a second.
 //
 //	          ┌─────────┐  2xx    ┌───────────┐
 //	relay ───▶│ pending │────────▶│ delivered │◀─┐
-//	          └────┬────┘         └───────────┘  │ 2xx
-//	    not 2xx    │    ┌──────────┐             │
-//	               ├───▶│ retrying │─────────────┘
-//	               │    └──┬────▲──┘
-//	    the last   │       │    │ retry or replay by hand
-//	               ▼       ▼    │
-//	             ┌───────────────┐      endpoint deleted   ┌───────────┐
-//	             │     dead      │      ──────────────────▶│ cancelled │
-//	             └───────────────┘      (pending, retrying)   └───────────┘
+//	   │      └────┬────┘         └───────────┘  │ 2xx
+//	   │ not 2xx   │    ┌──────────┐             │
+//	   │           ├───▶│ retrying │─────────────┘
+//	   │           │    └──┬────▲──┘
+//	   │ the last  │       │    │ retry or replay by hand
+//	   │           ▼       ▼    │
+//	   │         ┌───────────────┐      endpoint deleted   ┌───────────┐
+//	   │         │     dead      │      ──────────────────▶│ cancelled │
+//	   │         └───────────────┘  (pending, retrying, held)└───────────┘
+//	   │  ┌──────┐
+//	   └─▶│ held │◀──▶ pending, retrying: the endpoint is paused or disabled, and resumed
+//	      └──────┘
 //
-// A delivery of a deleted endpoint is cancelled when its turn comes.
+// After a change of an endpoint's status the align job brings its deliveries into
+// line; those in hand are settled as their turn comes.
 //
 // # Commit points
 //
@@ -54,6 +68,11 @@
 //   - worker-fetched: River's job is running and its node is dead: the reaper
 //     releases it.
 //   - worker-handed-over: the same; the job may not be snoozed yet.
+//   - backlog-fetched: River's job of a backlog is running and its node is dead:
+//     the reaper releases it.
+//   - backlog-handed-over: a piece of the backlog may have been sent; its
+//     deliveries belong to the backlog's job still, which the reaper releases. The
+//     next owner begins with the first unfinished delivery of each ordering key.
 //   - reaper-uncommitted: rolled back; the next reaper does it.
 //   - reaper-committed: the jobs are available to every node.
 //   - sweep-uncommitted: rolled back; the next sweep does it.

@@ -26,7 +26,7 @@ func (b *bundle) wantRow(t *testing.T, d *delivery, want string) {
 
 // late is another process's hold on the same delivery, taken at the same moment.
 func late(d *delivery) *delivery {
-	c := &chunk{jobID: d.chunk.jobID, endpointID: d.chunk.endpointID, deliveries: make([]delivery, 1)}
+	c := &chunk{jobID: d.chunk.jobID, endpointID: d.chunk.endpointID, deliveries: make([]delivery, 1), lease: d.chunk.lease}
 	twin := &c.deliveries[0]
 	*twin = delivery{chunk: c, id: d.id, event: d.event, attempts: d.attempts, scheduleStart: d.scheduleStart}
 	return twin
@@ -132,11 +132,11 @@ func TestRecorder_APoisonousResultDoesNotBlockTheOthers(t *testing.T) {
 	if n.lanes.room() != n.lanes.maxInHand {
 		t.Errorf("%d deliveries are still in hand", n.lanes.maxInHand-n.lanes.room())
 	}
-	// What was let go keeps its job, which comes back for it.
+	// What was let go is in the endpoint's backlog, and comes back.
 	balanced(t, b.Pool)
-	if due := value[bool](t, b.Pool, `SELECT scheduled_at BETWEEN now() AND now() + $1 FROM river.river_job WHERE id = $2`,
-		letGoDelay, ds[2].chunk.jobID); !due {
-		t.Error("the job of what was let go does not come back")
+	if waits := value[bool](t, b.Pool, `SELECT next_attempt_at > now() AND next_attempt_at <= now() + $1
+		AND job_id = (SELECT job_id FROM posthorn.backlogs) FROM posthorn.deliveries WHERE id = $2`, letGoDelay, ds[2].id); !waits {
+		t.Error("what was let go does not come back")
 	}
 }
 

@@ -84,7 +84,7 @@ func (b *bundle) relayed(t *testing.T, n *stillNode, events int) []*delivery {
 func (n *stillNode) answered(d *delivery, status int) result {
 	v := Classify(status, nil)
 	a := &attempt{startedAt: time.Now(), duration: time.Millisecond, endpointVersion: 1,
-		requestHeaders: "content-type: application/json\n", status: status, verdict: v}
+		requestHeaders: "content-type: application/json\n", status: status, verdict: v, healthEpoch: 1}
 	return result{delivery: d, attempt: a, outcome: decide(v, d.attempts+1-d.scheduleStart, n.config.Retry, .5)}
 }
 

@@ -17,8 +17,9 @@ import (
 
 // River's queues.
 const (
-	queueDeliver  = "deliver"
-	queueMaintain = "maintain"
+	queueDeliver  = "deliver"  // what may be sent at once
+	queueBacklog  = "backlog"  // endpoints that are slow, failing, held back, or in order
+	queueMaintain = "maintain" // housekeeping
 )
 
 // maxJobAttempts is as many as River's column holds. How often a delivery is
@@ -113,9 +114,15 @@ const (
 	// has it with short snoozes.
 	armJobsSQL = `UPDATE river.river_job SET state = 'available' WHERE id = ANY($1) AND state = 'scheduled'`
 
-	// A chunk that could not be finished comes back later.
-	delayJobsSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
-		WHERE id = ANY($1) AND state = 'scheduled' AND ` + holder + ` = $3`
+	// A job that this node keeps after its worker has returned, for a lease. River's
+	// own snooze comes in a moment, and finds it running no more. The look does not
+	// count: a job that is looked at for weeks must not run out of attempts.
+	keepJobSQL = `UPDATE river.river_job SET state = 'scheduled', scheduled_at = now() + $2, attempt = greatest(attempt - 1, 0)
+		WHERE id = $1 AND state = 'running'`
+
+	// Those that are still in this node's hands, and stay so until the transaction ends.
+	lockHeldJobsSQL = `SELECT id FROM river.river_job
+		WHERE id = ANY($1) AND state IN ('scheduled', 'running') AND ` + holder + ` = $2 ORDER BY id FOR UPDATE`
 
 	// The lease of what is still in hand; what is not returned has been lost.
 	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
@@ -123,7 +130,7 @@ const (
 
 	// Everything that a node had, for the others: its chunks, and what it was at.
 	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()
-		WHERE (state = 'running' OR state = 'scheduled' AND kind = 'deliver') AND ` + holder + ` = $1`
+		WHERE (state = 'running' OR state = 'scheduled' AND kind IN ('deliver', 'backlog')) AND ` + holder + ` = $1`
 
 	// A dead leader's term would run on for seconds, and nobody schedules meanwhile.
 	deposeLeaderSQL = `DELETE FROM river.river_leader WHERE leader_id = $1`

@@ -10,45 +10,32 @@ import (
 // lanes are the deliveries in this process's hands, a lane for each endpoint, so
 // that a slow endpoint's wait for themselves only. It is safe for concurrent use.
 type lanes struct {
-	maxInFlight int
-	maxInHand   int
-	send        func(*delivery) result // takes a delivery's turn, in a lane's worker
-	results     chan<- result          // to the recorder; full when that can't keep up
+	maxInHand int
+	healths   *healths
+	limiter   *rateLimiter
+	send      func(*delivery) result // takes a delivery's turn, in a lane's worker
+	results   chan<- result          // to the recorder; full when that can't keep up
 
 	mu         sync.Mutex
 	byEndpoint map[subscriptions.EndpointID]*lane
-	held       map[int64]*chunk // by River job
+	held       map[int64]*chunk // by River job; the parts of backlogs are their owners'
 	inHand     int              // deliveries reserved or taken on, and not settled
+	suspected  int              // of them those of suspect lanes
 	closed     bool             // shutting down: nothing is taken on any more
 	abandoned  chan struct{}    // closed when results are waited for no longer
 	freed      chan struct{}    // told, without waiting, when deliveries were settled
 	workers    sync.WaitGroup
 }
 
-// lane is one endpoint's queue. Its fields are guarded by lanes.mu.
-type lane struct {
-	queue    []*delivery
-	reserved int                     // promised to chunks that are about to come
-	underWay map[*delivery]time.Time // since when
-	workers  int                     // at most maxInFlight
-	pace     time.Duration           // moving average of how long a request takes
-	usedAt   time.Time
-}
-
-func newLanes(maxInFlight, maxInHand int, send func(*delivery) result, results chan<- result) *lanes {
+func newLanes(maxInHand int, healths *healths, limiter *rateLimiter, send func(*delivery) result, results chan<- result) *lanes {
 	return &lanes{
-		maxInFlight: maxInFlight, maxInHand: maxInHand, send: send, results: results,
+		maxInHand: maxInHand, healths: healths, limiter: limiter, send: send, results: results,
 		byEndpoint: map[subscriptions.EndpointID]*lane{},
 		held:       map[int64]*chunk{},
 		freed:      make(chan struct{}, 1),
 		abandoned:  make(chan struct{}),
 	}
 }
-
-// maxWait is how long a delivery may be expected to queue in a lane. Beyond, a
-// chunk is left to its River job, which comes back later: so a slow endpoint's
-// deliveries fill the database and not the process.
-const maxWait = 2 * time.Second
 
 // room is how many more deliveries the process takes on.
 func (l *lanes) room() int {
@@ -57,51 +44,108 @@ func (l *lanes) room() int {
 	return l.maxInHand - l.inHand
 }
 
+// suspectShare is the part of the process that endpoints may fill of which nobody
+// knows that they answer, all together.
+const suspectShare = 2
+
 // reserve promises room for n deliveries to an endpoint, to be used by take or
-// given back by unreserve. If the endpoint is too slow or the process too full
-// it returns false and how long to wait before asking again.
-func (l *lanes) reserve(id subscriptions.EndpointID, n int) (wait time.Duration, ok bool) {
+// given back by unreserve. It returns false when they would wait: the endpoint is
+// held back, fails, is slow or full, or the process is. They belong in its backlog
+// then.
+func (l *lanes) reserve(sub *subscriptions.Subscription, n int) bool {
+	h := l.healths.of(sub)
+	open := h.gate(l.healths.clock.Now()) == gateOpen
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return 0, false
+	a := l.lane(sub)
+	if !open {
+		a.allowed = 1
 	}
-	a := l.lane(id)
-	if a.pace == 0 && len(a.queue)+a.reserved+len(a.underWay)+n > max(chunkSize, l.maxInHand/8) {
-		return maxWait, false // nobody knows yet whether it answers
-	}
-	wait = a.expectedWait(n, l.maxInFlight, time.Now())
-	if wait > maxWait || l.inHand+n > l.maxInHand+chunkSize {
-		return max(wait, maxWait), false
+	switch {
+	case l.closed, !open, h.failures >= doubtfulFailures, l.inHand+n > l.maxInHand+chunkSize,
+		a.suspect && l.suspected+n > l.maxInHand/suspectShare,
+		!a.quick(n, l.maxInHand, time.Now()):
+		return false
 	}
 	a.reserved += n
-	l.inHand += n
-	return 0, true
+	l.grow(a, n)
+	return true
+}
+
+// reserveBacklog promises room for as many deliveries of an endpoint's backlog as
+// its lane can use, at most most; 0 means none now.
+func (l *lanes) reserveBacklog(sub *subscriptions.Subscription, most int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.lane(sub)
+	n := min(most, a.appetite()-a.inHand, l.maxInHand-l.inHand)
+	if a.suspect {
+		n = min(n, l.maxInHand/suspectShare-l.suspected)
+	}
+	if l.closed || n <= 0 {
+		return 0
+	}
+	a.reserved += n
+	l.grow(a, n)
+	return n
 }
 
 func (l *lanes) unreserve(id subscriptions.EndpointID, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lane(id).reserved -= n
-	l.inHand -= n
+	a := l.byEndpoint[id]
+	a.reserved -= n
+	l.grow(a, -n)
 	l.tellFreed()
+}
+
+// grow counts n more deliveries in hand, or fewer.
+func (l *lanes) grow(a *lane, n int) {
+	a.inHand += n
+	l.inHand += n
+	if a.suspect {
+		l.suspected += n
+	}
+}
+
+// suspect notes whether anybody knows that the endpoint answers.
+func (l *lanes) suspect(a *lane, suspect bool) {
+	if a.suspect == suspect {
+		return
+	}
+	a.suspect = suspect
+	if suspect {
+		l.suspected += a.inHand
+	} else {
+		l.suspected -= a.inHand
+	}
 }
 
 // take puts a chunk, for which room was reserved, into its lane.
 func (l *lanes) take(c *chunk) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.lane(c.endpointID)
+	a := l.byEndpoint[c.endpointID]
 	a.reserved -= len(c.deliveries)
 	if l.closed { // the job goes back with all others
-		l.inHand -= len(c.deliveries)
+		l.grow(a, -len(c.deliveries))
+		if c.owner != nil {
+			c.owner.untake(c)
+		}
 		return
 	}
-	l.held[c.jobID] = c
-	for i := range c.deliveries {
-		a.queue = append(a.queue, &c.deliveries[i])
+	if c.owner == nil {
+		l.held[c.jobID] = c
 	}
-	for range min(l.maxInFlight-a.workers, len(a.queue)) {
+	for i := range c.deliveries {
+		a.enqueue(&c.deliveries[i])
+	}
+	l.employ(a)
+}
+
+// employ starts as many workers as the lane may have and can use.
+func (l *lanes) employ(a *lane) {
+	for range min(min(a.allowed, a.limit)-a.workers, len(a.queue)) {
 		a.workers++
 		l.workers.Add(1)
 		go l.work(a)
@@ -111,21 +155,48 @@ func (l *lanes) take(c *chunk) {
 // work sends the lane's deliveries one after the other until none is left.
 func (l *lanes) work(a *lane) {
 	defer l.workers.Done()
-	for d := l.next(a); d != nil; d = l.next(a) {
-		res := l.send(d)
-		l.answered(a, d) // before the recorder is waited for: its pace is not the receiver's
-		select {
-		case l.results <- res:
-		case <-l.abandoned:
+	for {
+		if rate, wanted := l.rate(a); rate > 0 && !l.limiter.wait(a.id, rate, wanted) {
+			l.leave(a)
+			return
 		}
+		d := l.next(a)
+		if d == nil {
+			return
+		}
+		res := l.send(d)
+		for _, behind := range l.answered(a, d, res) { // before the recorder is waited for: its pace is not the receiver's
+			l.record(result{delivery: behind, released: releasedAside})
+		}
+		l.record(res)
 	}
+}
+
+func (l *lanes) record(res result) {
+	select {
+	case l.results <- res:
+	case <-l.abandoned:
+	}
+}
+
+func (l *lanes) rate(a *lane) (perSecond float64, queued int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return a.rate, len(a.queue)
+}
+
+// leave ends a worker that has no slot to wait for.
+func (l *lanes) leave(a *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.workers--
 }
 
 // next gives a worker its next delivery; with nil the worker has left the lane.
 func (l *lanes) next(a *lane) *delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(a.queue) == 0 {
+	if len(a.queue) == 0 || a.workers > min(a.allowed, a.limit) {
 		a.workers--
 		return nil
 	}
@@ -138,39 +209,41 @@ func (l *lanes) next(a *lane) *delivery {
 	return d
 }
 
-// answered notes how long a delivery's turn took.
-func (l *lanes) answered(a *lane, d *delivery) {
+// answered notes how long a delivery's turn took and what came of it. It returns
+// the deliveries of the same ordering key that must wait for its next attempt.
+func (l *lanes) answered(a *lane, d *delivery, res result) (behind []*delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.usedAt = time.Now()
-	a.pace += (a.usedAt.Sub(a.underWay[d]) - a.pace) / 8
-	delete(a.underWay, d)
-}
-
-// lane gives the endpoint's lane, a new one at need.
-func (l *lanes) lane(id subscriptions.EndpointID) *lane {
-	a := l.byEndpoint[id]
-	if a == nil {
-		a = &lane{underWay: map[*delivery]time.Time{}, usedAt: time.Now()}
-		l.byEndpoint[id] = a
-	}
-	return a
-}
-
-// hanging is the age from which a request under way counts as slow, so that a
-// receiver that hangs is slow before its first answer, and a pause of this
-// process is not.
-const hanging = time.Second
-
-// expectedWait is how long the last of n more deliveries would queue.
-func (a *lane) expectedWait(n, maxInFlight int, now time.Time) time.Duration {
-	pace := a.pace
-	for _, since := range a.underWay {
-		if age := now.Sub(since); age > hanging {
-			pace = max(pace, age)
+	now := time.Now()
+	a.usedAt = now
+	if res.attempt != nil {
+		a.pace += (now.Sub(a.underWay[d]) - a.pace) / 8
+		l.suspect(a, !res.attempt.verdict.Delivered)
+		if res.attempt.verdict.Delivered && a.allowed < a.limit {
+			a.allowed++
 		}
 	}
-	return time.Duration(len(a.queue)+a.reserved+n) * pace / time.Duration(maxInFlight)
+	delete(a.underWay, d)
+	if d.position != 0 {
+		behind = a.afterKeyed(d, res)
+	}
+	l.employ(a)
+	return behind
+}
+
+// lane gives the endpoint's lane, a new one at need, with the endpoint's limits of now.
+func (l *lanes) lane(sub *subscriptions.Subscription) *lane {
+	a := l.byEndpoint[sub.ID]
+	if a == nil {
+		a = &lane{id: sub.ID, allowed: sub.MaxInFlight, suspect: true,
+			underWay: map[*delivery]time.Time{}, keys: map[string][]*delivery{}, usedAt: time.Now()}
+		l.byEndpoint[sub.ID] = a
+	}
+	if a.limit != sub.MaxInFlight {
+		a.limit, a.allowed = sub.MaxInFlight, max(a.allowed, min(sub.MaxInFlight, subscriptions.DefaultMaxInFlight))
+	}
+	a.rate = sub.RateLimitPerSecond
+	return a
 }
 
 // settle notes that the results of n of the chunk's deliveries are committed,
@@ -178,7 +251,9 @@ func (a *lane) expectedWait(n, maxInFlight int, now time.Time) time.Duration {
 func (l *lanes) settle(c *chunk, n int, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.inHand -= n
+	if a := l.byEndpoint[c.endpointID]; a != nil {
+		l.grow(a, -n)
+	}
 	if last && l.held[c.jobID] == c { // a lost chunk's job may have come back as another
 		delete(l.held, c.jobID)
 	}
@@ -192,45 +267,75 @@ func (l *lanes) tellFreed() {
 	}
 }
 
-// heldJobs are the River jobs whose chunks are in this process's hands.
-func (l *lanes) heldJobs() []int64 {
+// leases are those of the River jobs whose chunks are in this process's hands.
+func (l *lanes) leases() map[int64]*lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	jobs := make([]int64, 0, len(l.held))
-	for id := range l.held {
-		jobs = append(jobs, id)
+	leases := make(map[int64]*lease, len(l.held))
+	for id, c := range l.held {
+		leases[id] = c.lease
 	}
-	return jobs
+	return leases
 }
 
-// close stops taking on chunks and drops what is queued; requests under way go
-// on. The dropped deliveries are unfinished in the database, where their jobs
-// are given back.
+// close stops taking on chunks and gives back what is queued; requests under way
+// go on.
 func (l *lanes) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	var queued []*delivery
 	for _, a := range l.byEndpoint {
-		a.queue = nil
+		queued = append(queued, a.clear()...)
 	}
+	l.workers.Go(func() {
+		for _, d := range queued {
+			l.record(result{delivery: d, released: releasedAside})
+		}
+	})
+}
+
+// flush gives back what is queued for an endpoint that is held back or paused now,
+// beside its caller, which may be the recorder.
+func (l *lanes) flush(id subscriptions.EndpointID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.byEndpoint[id]
+	if a == nil || l.closed {
+		return
+	}
+	a.allowed = 1
+	queued := a.clear()
+	if queued == nil {
+		return
+	}
+	l.workers.Go(func() {
+		for _, d := range queued {
+			l.record(l.send(d)) // whose turn ends without an attempt
+		}
+	})
 }
 
 // lose marks everything in hand as another's: what is not sent yet is let go.
 func (l *lanes) lose() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.held {
-		c.lost.Store(true)
+	for _, held := range l.leases() {
+		held.lose()
 	}
 }
 
-// forgetIdle drops the lanes that have been empty for a while.
-func (l *lanes) forgetIdle(before time.Time) {
+// watch marks the lanes whose requests hang, and drops those that have been empty
+// since before.
+func (l *lanes) watch(before time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
 	for id, a := range l.byEndpoint {
-		if len(a.queue)+a.reserved+a.workers == 0 && a.usedAt.Before(before) {
+		if a.oldest(now) > hanging {
+			l.suspect(a, true)
+		}
+		if a.inHand+a.workers == 0 && a.usedAt.Before(before) {
 			delete(l.byEndpoint, id)
+			l.limiter.forget(id)
 		}
 	}
 }

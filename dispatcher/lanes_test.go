@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,8 +22,18 @@ func anEndpoint(n byte) subscriptions.EndpointID {
 	return id
 }
 
+// anEnabled is an endpoint that takes up to inFlight requests at once.
+func anEnabled(n byte, inFlight int) *subscriptions.Subscription {
+	return &subscriptions.Subscription{Endpoint: subscriptions.Endpoint{
+		ID: anEndpoint(n), Status: subscriptions.Enabled, MaxInFlight: inFlight}}
+}
+
+func someLanes(maxInHand int, send func(*delivery) result, results chan<- result) *lanes {
+	return newLanes(maxInHand, newHealths(&clock{}), newRateLimiter(nil, nil), send, results)
+}
+
 func aChunk(endpoint subscriptions.EndpointID, job int64, n int) *chunk {
-	c := &chunk{jobID: job, endpointID: endpoint, deliveries: make([]delivery, n)}
+	c := &chunk{jobID: job, endpointID: endpoint, deliveries: make([]delivery, n), lease: newLease(time.Now(), time.Hour)}
 	for i := range c.deliveries {
 		c.deliveries[i] = delivery{chunk: c, id: typeid.New[deliveryKind]()}
 	}
@@ -31,122 +42,193 @@ func aChunk(endpoint subscriptions.EndpointID, job int64, n int) *chunk {
 
 func TestLanes_RefuseWhatTheProcessHasNoRoomFor(t *testing.T) {
 	t.Parallel()
-	l := newLanes(16, 200, nil, nil)
-	a, b := anEndpoint(1), anEndpoint(2)
-	l.lane(a).pace = time.Microsecond
+	l := someLanes(200, nil, nil)
+	a, b := anEnabled(1, 16), anEnabled(2, 16)
+	answers(l, a, time.Microsecond)
+	answers(l, b, time.Microsecond)
 	for range 3 { // one chunk more than fits, so that a full one is never refused for ever
-		if _, ok := l.reserve(a, 100); !ok {
+		if !l.reserve(a, 100) {
 			t.Fatal("there is room")
 		}
 	}
-	if wait, ok := l.reserve(b, 1); ok || wait < maxWait {
-		t.Errorf("beyond the room: %t, ask again in %s", ok, wait)
+	if l.reserve(b, 1) {
+		t.Error("more is taken on than there is room for")
 	}
 	if room := l.room(); room != -100 {
 		t.Errorf("room %d", room)
 	}
-	l.unreserve(a, 100)
+	l.unreserve(a.ID, 100)
 	select {
 	case <-l.freed:
 	default:
 		t.Error("the relay is not told that there is room")
 	}
-	if _, ok := l.reserve(b, 100); !ok {
+	if !l.reserve(b, 100) {
 		t.Error("what was given back is not there")
 	}
 }
 
+// answers makes an endpoint one that is known to answer at that pace.
+func answers(l *lanes, sub *subscriptions.Subscription, pace time.Duration) {
+	a := l.lane(sub)
+	a.pace = pace
+	l.suspect(a, false)
+}
+
 func TestLanes_GiveAnEndpointThatNobodyKnowsAnEighth(t *testing.T) {
 	t.Parallel()
-	l := newLanes(16, 1600, nil, nil)
-	a := anEndpoint(1)
+	l := someLanes(1600, nil, nil)
+	a := anEnabled(1, 16)
 	for range 2 {
-		if _, ok := l.reserve(a, 100); !ok {
+		if !l.reserve(a, 100) {
 			t.Fatal("there is room")
 		}
 	}
-	if _, ok := l.reserve(a, 1); ok {
+	if l.reserve(a, 1) {
 		t.Error("an endpoint that has not answered yet gets more than an eighth of the room")
 	}
-	l.lane(a).pace = time.Millisecond
-	if _, ok := l.reserve(a, 100); !ok {
+	answers(l, a, time.Millisecond)
+	if !l.reserve(a, 100) {
 		t.Error("once it has answered, it does not get more")
+	}
+}
+
+func TestLanes_GiveAllThatNobodyKnowsHalf(t *testing.T) {
+	t.Parallel()
+	l := someLanes(1600, nil, nil)
+	taken := 0
+	for n := range byte(20) {
+		if l.reserve(anEnabled(n, 16), 100) {
+			taken++
+		}
+	}
+	known := anEnabled(21, 16)
+	answers(l, known, time.Millisecond)
+	if taken != 8 || !l.reserve(known, 100) {
+		t.Errorf("%d hundreds of endpoints that have not answered are in hand, want 8 and room for one that answers", taken)
 	}
 }
 
 func TestLanes_RefuseAnEndpointThatHangsAndNotTheOthers(t *testing.T) {
 	t.Parallel()
-	l := newLanes(1, 1000, nil, nil)
-	hangs, fine := anEndpoint(1), anEndpoint(2)
+	l := someLanes(1000, nil, nil)
+	hangs, fine := anEnabled(1, 1), anEnabled(2, 1)
 	l.lane(hangs).underWay[&delivery{}] = time.Now().Add(-3 * time.Second)
-	if wait, ok := l.reserve(hangs, 1); ok || wait < 3*time.Second {
-		t.Errorf("the endpoint that hangs: %t, ask again in %s", ok, wait)
+	if l.reserve(hangs, 1) {
+		t.Error("the endpoint that hangs gets more")
 	}
-	if _, ok := l.reserve(fine, 100); !ok {
+	answers(l, fine, time.Millisecond)
+	if !l.reserve(fine, 100) {
 		t.Error("the other endpoint is refused")
 	}
 	l.lane(fine).pace = time.Second
-	if wait, ok := l.reserve(fine, 1); ok || wait < 100*time.Second {
-		t.Errorf("a hundred at a second each: %t, ask again in %s", ok, wait)
+	if l.reserve(fine, 1) {
+		t.Error("a hundred wait already, a second each, and one more is taken on")
+	}
+}
+
+func TestLanes_RefuseAnEndpointThatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	l := someLanes(1000, nil, nil)
+	open, failing, fine := anEnabled(1, 8), anEnabled(2, 8), anEnabled(3, 8)
+	l.healths.learn(map[subscriptions.EndpointID]health{
+		open.ID:    {version: 1, breaker: BreakerOpen, until: time.Now().Add(time.Minute)},
+		failing.ID: {version: 1, failures: doubtfulFailures},
+	})
+	if l.reserve(open, 1) || l.reserve(failing, 1) {
+		t.Error("endpoints that fail are handed off to")
+	}
+	if !l.reserve(fine, 1) {
+		t.Error("the one that does not is refused")
+	}
+	if got := l.reserveBacklog(open, 100); got != 1 {
+		t.Errorf("after trouble an endpoint begins with %d requests at once, want 1", got)
+	}
+	if got := l.reserveBacklog(failing, 100); got != 8 {
+		t.Errorf("its backlog gets %d, want what may be under way", got)
+	}
+}
+
+func TestLanes_AfterTroubleAnEndpointGrowsWithItsSuccesses(t *testing.T) {
+	t.Parallel()
+	l := someLanes(1000, nil, nil)
+	sub := anEnabled(1, 5)
+	a := l.lane(sub)
+	a.allowed = 1
+	for want := 2; want < 8; want++ {
+		d := &delivery{}
+		a.underWay[d] = time.Now()
+		l.answered(a, d, result{delivery: d, attempt: &attempt{verdict: Verdict{Delivered: true}}})
+		if a.allowed != min(want, 5) {
+			t.Errorf("allowed %d, want %d", a.allowed, min(want, 5))
+		}
 	}
 }
 
 func TestLanes_ForgetIdleOnesOnly(t *testing.T) {
 	t.Parallel()
-	l := newLanes(1, 1000, nil, nil)
-	idle, reserved, busy, recent := anEndpoint(1), anEndpoint(2), anEndpoint(3), anEndpoint(4)
-	for _, id := range []subscriptions.EndpointID{idle, reserved, busy, recent} {
-		l.lane(id).usedAt = time.Now().Add(-time.Hour)
+	l := someLanes(1000, nil, nil)
+	idle, reserved, busy, recent := anEnabled(1, 1), anEnabled(2, 1), anEnabled(3, 1), anEnabled(4, 1)
+	for _, sub := range []*subscriptions.Subscription{idle, reserved, busy, recent} {
+		l.lane(sub).usedAt = time.Now().Add(-time.Hour)
 	}
-	l.lane(reserved).reserved = 1
+	l.lane(reserved).inHand = 1
 	l.lane(busy).workers = 1
 	l.lane(recent).usedAt = time.Now()
-	l.forgetIdle(time.Now().Add(-time.Minute))
-	for id, want := range map[subscriptions.EndpointID]bool{idle: false, reserved: true, busy: true, recent: true} {
-		if l.byEndpoint[id] != nil != want {
-			t.Errorf("%s is kept: %t", id, !want)
+	l.watch(time.Now().Add(-time.Minute))
+	for sub, want := range map[*subscriptions.Subscription]bool{idle: false, reserved: true, busy: true, recent: true} {
+		if l.byEndpoint[sub.ID] != nil != want {
+			t.Errorf("%s is kept: %t", sub.ID, !want)
 		}
 	}
 }
 
-func TestLanes_WhenClosedSendNothingThatIsQueued(t *testing.T) {
+func TestLanes_WhenClosedGiveBackWhatIsQueued(t *testing.T) {
 	t.Parallel()
 	results := make(chan result, 10)
 	begun, release := make(chan *delivery, 10), make(chan struct{})
-	l := newLanes(2, 1000, func(d *delivery) result {
+	l := someLanes(1000, func(d *delivery) result {
 		begun <- d
 		<-release
 		return result{delivery: d}
 	}, results)
-	c := aChunk(anEndpoint(1), 1, 10)
-	l.reserve(c.endpointID, 10)
+	sub := anEnabled(1, 2)
+	c := aChunk(sub.ID, 1, 10)
+	l.reserve(sub, 10)
 	l.take(c)
 	<-begun
 	<-begun
 	l.close()
-	if _, ok := l.reserve(anEndpoint(2), 1); ok {
+	if l.reserve(anEnabled(2, 2), 1) || l.reserveBacklog(anEnabled(2, 2), 1) != 0 {
 		t.Error("closed lanes take on more")
+	}
+	aside := 0
+	for range 8 { // while two are under way still
+		if res := <-results; res.released == releasedAside {
+			aside++
+		}
 	}
 	close(release)
 	l.workers.Wait()
-	if len(begun) != 0 || len(results) != 2 {
-		t.Errorf("%d results, %d begun after the close; want the 2 under way", len(results), len(begun))
+	if len(begun) != 0 || aside != 8 {
+		t.Errorf("%d given back, %d begun after the close", aside, len(begun))
 	}
 }
 
 func TestLanes_HoldAChunkUntilItsLastResult(t *testing.T) {
 	t.Parallel()
-	l := newLanes(1, 1000, func(d *delivery) result { return result{delivery: d} }, make(chan result, 10))
-	c := aChunk(anEndpoint(1), 17, 3)
-	l.reserve(c.endpointID, 3)
+	l := someLanes(1000, func(d *delivery) result { return result{delivery: d} }, make(chan result, 10))
+	sub := anEnabled(1, 1)
+	c := aChunk(sub.ID, 17, 3)
+	l.reserve(sub, 3)
 	l.take(c)
 	l.workers.Wait()
 	l.settle(c, 2, false)
-	if l.holds(17) != c || len(l.heldJobs()) != 1 || l.room() != 999 {
+	if l.holds(17) != c || len(l.leases()) != 1 || l.room() != 999 {
 		t.Error("the chunk is not held while a delivery is left")
 	}
-	again := aChunk(c.endpointID, 17, 3) // the job came back, as another chunk
-	l.reserve(c.endpointID, 3)
+	again := aChunk(sub.ID, 17, 3) // the job came back, as another chunk
+	l.reserve(sub, 3)
 	l.take(again)
 	l.settle(c, 1, true)
 	if l.holds(17) != again {
@@ -159,6 +241,53 @@ func TestLanes_HoldAChunkUntilItsLastResult(t *testing.T) {
 	}
 }
 
+// One key's next is sent when the one before it is through; when that has failed,
+// those behind it are given back.
+func TestLanes_SendTheDeliveriesOfAKeyOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	results := make(chan result, 20)
+	var mu sync.Mutex
+	busy := map[string]bool{}
+	var sent []int64
+	l := someLanes(1000, func(d *delivery) result {
+		mu.Lock()
+		if busy[d.key] {
+			t.Errorf("two of key %s at once", d.key)
+		}
+		busy[d.key] = true
+		sent = append(sent, d.position)
+		mu.Unlock()
+		defer func() { mu.Lock(); busy[d.key] = false; mu.Unlock() }()
+		if d.key == "fails" && d.position == 12 {
+			return result{delivery: d, outcome: outcome{status: Retrying}}
+		}
+		return result{delivery: d, outcome: outcome{status: Delivered}}
+	}, results)
+	sub := anEnabled(1, 16)
+	c := aChunk(sub.ID, 1, 10)
+	for i := range c.deliveries {
+		d := &c.deliveries[i]
+		d.key, d.position = "works", int64(i+1)
+		if i >= 5 {
+			d.key, d.position = "fails", int64(i+6) // 11 to 15
+		}
+	}
+	l.reserve(sub, 10)
+	l.take(c)
+	l.workers.Wait()
+	close(results)
+	aside := 0
+	for res := range results {
+		if res.released == releasedAside {
+			aside++
+		}
+	}
+	slices.Sort(sent)
+	if want := []int64{1, 2, 3, 4, 5, 11, 12}; !slices.Equal(sent, want) || aside != 3 {
+		t.Errorf("sent %v and gave %d back; want %v and 3", sent, aside, want)
+	}
+}
+
 // The recorder here settles each result; deliveries of many chunks and endpoints
 // run at once.
 func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
@@ -168,7 +297,7 @@ func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
 	var mu sync.Mutex
 	sent := map[*delivery]int{}
 	results := make(chan result)
-	l := newLanes(inFlight, takers*rounds*size, func(d *delivery) result {
+	l := someLanes(2*takers*rounds*size, func(d *delivery) result {
 		lane := &busy[d.event.createdAt.Unix()]
 		if n := lane.Add(1); n > inFlight {
 			t.Errorf("%d in flight to one endpoint, at most %d are allowed", n, inFlight)
@@ -177,7 +306,7 @@ func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
 		sent[d]++
 		mu.Unlock()
 		lane.Add(-1)
-		return result{delivery: d}
+		return result{delivery: d, attempt: &attempt{verdict: Verdict{Delivered: true}}}
 	}, results)
 	recorded := inBackground(func() {
 		for res := range results {
@@ -190,15 +319,13 @@ func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
 	for taker := range takers {
 		taking.Go(func() {
 			endpoint := taker % len(busy)
+			sub := anEnabled(byte(endpoint), inFlight)
 			for round := range rounds {
-				c := aChunk(anEndpoint(byte(endpoint)), int64(taker*rounds+round), size)
+				c := aChunk(sub.ID, int64(taker*rounds+round), size)
 				for i := range c.deliveries {
 					c.deliveries[i].event = &event{createdAt: time.Unix(int64(endpoint), 0)}
 				}
-				for { // a lane that is behind refuses for a while
-					if _, ok := l.reserve(c.endpointID, size); ok {
-						break
-					}
+				for !l.reserve(sub, size) { // a lane that is behind refuses for a while
 				}
 				if round%5 == 0 {
 					l.unreserve(c.endpointID, size)
@@ -220,8 +347,8 @@ func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
 			t.Errorf("%s was sent %d times", d.id, n)
 		}
 	}
-	if l.inHand != 0 || len(l.held) != 0 {
-		t.Errorf("%d deliveries of %d chunks are in hand at the end", l.inHand, len(l.held))
+	if l.inHand != 0 || len(l.held) != 0 || l.suspected != 0 {
+		t.Errorf("%d deliveries of %d chunks are in hand at the end, %d of suspects", l.inHand, len(l.held), l.suspected)
 	}
 	for id, a := range l.byEndpoint {
 		if a.reserved != 0 || a.workers != 0 || len(a.queue) != 0 || len(a.underWay) != 0 {
@@ -247,11 +374,11 @@ func TestLanes_RequestsToOneEndpointStayWithinMaxInFlight(t *testing.T) {
 		<-full // so that the bound is reached if anything reaches it
 		inFlight.Add(-1)
 	})
-	b.endpoint(t, r.URL)
+	b.create(t, subscriptions.Draft{URL: r.URL, MaxInFlight: bound})
 	for range n {
 		b.publish(t, outbox.Event{})
 	}
-	b.run(t, func(c *Config) { c.MaxInFlight = bound })
+	b.run(t)
 	settled(t, b.Pool)
 	if got := most.Load(); got != bound {
 		t.Errorf("%d requests at once, want %d", got, bound)

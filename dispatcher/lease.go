@@ -3,74 +3,93 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// keeper renews the leases of the chunks in this process's hands, keeps the
-// clock, and forgets idle lanes.
+// keeper renews the leases of what is in this process's hands, and keeps its copies
+// of the clock, the subscriptions and the endpoints' health.
 type keeper struct {
 	*Dispatcher
+	failing bool // the last look failed, and the log says so
 }
 
-// idleLane is how long an endpoint's lane is kept without work.
-const idleLane = 10 * time.Minute
+const (
+	// idleLane is how long an endpoint's lane is kept without work.
+	idleLane = 10 * time.Minute
+	// lookEvery is how soon a node knows what others have found: a changed endpoint,
+	// an opened breaker.
+	lookEvery = 500 * time.Millisecond
+)
 
-func (k keeper) run(ctx context.Context) {
-	ticker := time.NewTicker(k.config.Lease / 3)
-	defer ticker.Stop()
+func (k *keeper) run(ctx context.Context) {
+	looks := time.NewTicker(lookEvery)
+	defer looks.Stop()
+	renewals := time.NewTicker(k.config.Lease / 3)
+	defer renewals.Stop()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-looks.C:
+			err = k.look(ctx)
+		case <-renewals.C:
+			err = k.renew(ctx)
 		}
-		if err := k.keep(ctx); err != nil && ctx.Err() == nil {
-			k.config.Logger.Error("leases could not be renewed", "error", err)
+		if err != nil && !k.failing && ctx.Err() == nil {
+			k.config.Logger.Error("the keeper will try again", "error", err)
 		}
+		k.failing = err != nil
 	}
 }
 
-func (k keeper) keep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+// keeperTimeout is short enough that a hanging connection costs no lease.
+const keeperTimeout = 5 * time.Second
+
+// look learns what the other nodes have found. The relay does some of it at every
+// batch; a node without events to route must see changed endpoints too.
+func (k *keeper) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
-	k.lanes.forgetIdle(time.Now().Add(-idleLane))
-	if err := k.renew(ctx); err != nil {
+	k.lanes.watch(time.Now().Add(-idleLane))
+	if _, err := k.config.Directory.Refresh(ctx, k.config.Pool); err != nil {
 		return err
 	}
+	return k.healths.refresh(ctx, k.config.Pool)
+}
+
+// renew extends the leases. One whose job is another node's by now is lost: what is
+// not sent yet is left to that node.
+func (k *keeper) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
+	defer cancel()
 	if err := k.clock.sync(ctx, k.config.Pool); err != nil {
 		return err
 	}
-	// What the relay does at every batch; a node without events to route must
-	// see changed endpoints too.
-	_, err := k.config.Directory.Refresh(ctx, k.config.Pool)
-	return err
-}
-
-// renew extends the leases. A chunk whose job is another node's by now is lost:
-// what is not sent yet is left to that node.
-func (k keeper) renew(ctx context.Context) error {
-	held := k.lanes.heldJobs()
-	if len(held) == 0 {
+	leases := k.lanes.leases()
+	maps.Copy(leases, k.feeder.leases())
+	if len(leases) == 0 {
 		return nil
 	}
-	rows, err := k.config.Pool.Query(ctx, renewLeasesSQL, held, k.config.Lease, k.config.NodeName)
+	asked := time.Now()
+	rows, err := k.config.Pool.Query(ctx, renewLeasesSQL, slices.Collect(maps.Keys(leases)), k.config.Lease, k.config.NodeName)
 	if err != nil {
-		return fmt.Errorf("renew %d leases: %w", len(held), err)
+		return fmt.Errorf("renew %d leases: %w", len(leases), err)
 	}
 	renewed, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
-		return fmt.Errorf("renew %d leases: %w", len(held), err)
+		return fmt.Errorf("renew %d leases: %w", len(leases), err)
 	}
-	ours := make(map[int64]bool, len(renewed))
 	for _, id := range renewed {
-		ours[id] = true
+		leases[id].extend(asked, k.config.Lease)
+		delete(leases, id)
 	}
-	for _, id := range held {
-		if c := k.lanes.holds(id); c != nil && !ours[id] {
-			c.lost.Store(true)
-		}
+	for _, lost := range leases {
+		lost.lose()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"testing"
+	"time"
 
 	"github.com/posthorn/posthorn/outbox"
 )
@@ -13,12 +14,13 @@ func TestLease_IsRenewedForWhatIsInHand(t *testing.T) {
 	d := b.relayed(t, n, 3)[0]
 	_, err := b.Pool.Exec(t.Context(), `UPDATE river.river_job SET scheduled_at = now() + interval '1 ms' WHERE id = $1`, d.chunk.jobID)
 	must(t, err)
-	must(t, keeper{n.Dispatcher}.keep(t.Context()))
+	d.chunk.lease.extend(time.Now(), time.Millisecond)
+	must(t, (&keeper{Dispatcher: n.Dispatcher}).renew(t.Context()))
 	if left := value[float64](t, b.Pool, `SELECT extract(epoch FROM scheduled_at - now())::float8 FROM river.river_job WHERE id = $1`,
 		d.chunk.jobID); left < n.config.Lease.Seconds()/2 {
 		t.Errorf("the lease ends in %v s", left)
 	}
-	if d.chunk.lost.Load() {
+	if !d.chunk.lease.held() {
 		t.Error("the chunk counts as lost")
 	}
 }
@@ -38,24 +40,37 @@ func TestLease_LostToAnotherNodeLetsGoOfWhatIsNotSent(t *testing.T) {
 			ds := b.relayed(t, n, 2)
 			_, err := b.Pool.Exec(t.Context(), theft, ds[0].chunk.jobID)
 			must(t, err)
-			must(t, keeper{n.Dispatcher}.renew(t.Context()))
+			must(t, (&keeper{Dispatcher: n.Dispatcher}).renew(t.Context()))
 			var batch []result
 			for _, d := range ds {
 				res := n.sender.turn(d)
-				if !res.letGo || res.attempt != nil {
+				if res.released != releasedLost || res.attempt != nil {
 					t.Errorf("%+v: it was sent although it is another's", res)
 				}
 				batch = append(batch, res)
 			}
 			n.recorder.record(t.Context(), batch)
 			b.wantRow(t, ds[0], "pending 0 0 dead letters")
-			if n.lanes.room() != n.lanes.maxInHand || len(n.lanes.heldJobs()) != 0 {
+			if n.lanes.room() != n.lanes.maxInHand || len(n.lanes.leases()) != 0 {
 				t.Error("the lost chunk is in hand still")
 			}
 			if name == "fetched by another's River" && value[string](t, b.Pool, `SELECT state::text FROM river.river_job`) != "running" {
 				t.Error("the other node's job was touched")
 			}
 		})
+	}
+}
+
+// A process that was stopped for longer than its lease does not know that the work is
+// another's by now; the clock tells it, before anybody can.
+func TestLease_ThatHasEndedLetsGoOfWhatIsNotSent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	d := b.relayed(t, n, 1)[0]
+	d.chunk.lease.extend(time.Now().Add(-time.Minute), 59*time.Second)
+	if res := n.sender.turn(d); res.released != releasedLost || res.attempt != nil {
+		t.Errorf("%+v: it was sent although the lease has ended", res)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthorn/posthorn/internal/netguard"
 	"github.com/posthorn/posthorn/outbox"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 func TestClientErrors_AreRetriedOnTheSchedule(t *testing.T) {
@@ -46,9 +47,8 @@ func TestReusedConnection_ClosedInTheRequestIsNotSentAgainUnrecorded(t *testing.
 		}
 		io.WriteString(conn, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
 	})
-	b.endpoint(t, r.url())
+	b.create(t, subscriptions.Draft{URL: r.url(), MaxInFlight: 1})
 	b.run(t, func(c *Config) {
-		c.MaxInFlight = 1
 		c.Retry.Schedule = []time.Duration{time.Millisecond, time.Millisecond, time.Millisecond}
 	})
 	b.publish(t, outbox.Event{})
@@ -65,7 +65,7 @@ func TestReusedConnection_ClosedInTheRequestIsNotSentAgainUnrecorded(t *testing.
 
 func TestTransport_KnowsNoProxy(t *testing.T) {
 	t.Parallel()
-	transport := newTransport(netguard.NewGuard(loopback), 16)
+	transport := newTransport(netguard.NewGuard(loopback))
 	if transport.Proxy != nil || transport.DialTLSContext != nil || !transport.DisableCompression {
 		t.Error("deliveries could go through a proxy of the environment, around the guard, or be decompressed")
 	}

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,14 +24,20 @@ import (
 )
 
 // recorder commits results, many at a time: one transaction holds the attempts,
-// the deliveries' new states, the dead letters, the retries' River jobs and the
-// deletion of finished chunks' jobs. It is one goroutine.
+// the deliveries' new states, the dead letters, the retries' River jobs, what was
+// let go of, the endpoints' health and the deletion of finished chunks' jobs. It is
+// one goroutine.
 type recorder struct {
 	pool      *pgxpool.Pool
 	jobs      *river.Client[pgx.Tx]
+	directory *subscriptions.Directory
+	healths   *healths
+	breaker   BreakerPolicy
+	disabling DisablePolicy
 	node      string
 	clock     *clock
 	lanes     *lanes
+	feeder    *feeder
 	results   <-chan result
 	logger    *slog.Logger
 	telemetry *telemetry
@@ -44,10 +49,6 @@ const (
 	// A batch smaller than this waits a little for more; commits are what cost.
 	smallBatch = 400
 	gatherTime = 20 * time.Millisecond
-	// letGoDelay is when work that could not be done is looked at again.
-	letGoDelay = 15 * time.Second
-	// retryWindow is how far apart the due times in one retry job may lie.
-	retryWindow = 500 * time.Millisecond
 )
 
 // run records until results is closed. While the database can't be reached it
@@ -134,48 +135,34 @@ func (r *recorder) recordOneByOne(ctx context.Context, batch []result, err error
 	}
 	res := &batch[0]
 	switch {
-	case res.letGo:
-		r.settle(batch)
-		return
+	case res.released != "":
+		res.released = releasedLost // its job comes back when its lease ends
 	case res.attempt != nil && (res.attempt.responseHeaders != "" || res.attempt.responseBody != nil):
 		r.logger.Error("an answer can't be stored and is recorded without its headers and body", "delivery", res.delivery.id, "error", err)
 		res.attempt.responseHeaders, res.attempt.responseBody = "", nil
 	default:
 		r.logger.Error("a result can't be recorded", "delivery", res.delivery.id, "error", err)
-		res.letGo = true
+		res.released, res.attempt = releasedLater, nil
 	}
 	r.record(ctx, batch)
 }
 
 // commit writes the batch in one transaction.
 func (r *recorder) commit(ctx context.Context, batch []result) error {
-	rows := newResultRows(batch)
-	finished, leftover := closing(batch)
-	counted := map[Status]int64{}
+	var counted map[Status]int64
+	var changes *healthChanges
+	recorded := 0
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		if err := r.insertRetries(ctx, tx, batch, rows); err != nil {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
+		if err = r.setAside(ctx, tx, batch); err != nil {
 			return err
 		}
-		b := &pgx.Batch{}
-		if len(rows.ids) > 0 {
-			b.Queue(planByKeySQL)
-			b.Queue(recordSQL, rows.arguments()...).Query(func(rows pgx.Rows) error { return scanCounts(rows, counted) })
+		if recorded, counted, err = r.writeResults(ctx, tx, batch); err != nil {
+			return err
 		}
-		if len(rows.dead.ids) > 0 {
-			b.Queue(buryDeadSQL, rows.deadArguments()...)
-		}
-		if len(finished) > 0 {
-			b.Queue(deleteJobsSQL, finished)
-		}
-		if len(leftover) > 0 {
-			b.Queue(delayJobsSQL, leftover, letGoDelay, r.node)
-		}
-		if b.Len() > 0 {
-			if err := tx.SendBatch(ctx, b).Close(); err != nil {
-				return err
-			}
+		if changes, err = r.updateHealth(ctx, tx, batch); err != nil {
+			return err
 		}
 		r.reaching.at(recorderUncommitted)
 		return nil
@@ -184,8 +171,40 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 		return fmt.Errorf("record %d results: %w", len(batch), err)
 	}
 	r.reaching.at(recorderCommitted)
-	r.telemetry.recorded(counted, len(rows.ids))
+	r.telemetry.recorded(counted, recorded)
+	r.learn(ctx, changes)
 	return nil
+}
+
+// writeResults writes the attempts and what they lead to, and deletes the jobs of
+// finished chunks. It returns how many results there were, and how many counted.
+func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result) (int, map[Status]int64, error) {
+	rows, finished := newResultRows(batch), finishedJobs(batch)
+	counted := map[Status]int64{}
+	if err := r.insertRetries(ctx, tx, batch, rows); err != nil {
+		return 0, nil, err
+	}
+	var dead []buried
+	b := &pgx.Batch{}
+	if len(rows.ids) > 0 {
+		b.Queue(planByKeySQL)
+		b.Queue(recordSQL, rows.arguments()...).Query(func(rows pgx.Rows) error { return scanCounts(rows, counted) })
+	}
+	if len(rows.dead.ids) > 0 {
+		b.Queue(buryDeadSQL, rows.deadArguments()...).Query(func(rows pgx.Rows) (err error) {
+			dead, err = pgx.CollectRows(rows, pgx.RowToStructByPos[buried])
+			return err
+		})
+	}
+	if len(finished) > 0 {
+		b.Queue(deleteJobsSQL, finished)
+	}
+	if b.Len() > 0 {
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return 0, nil, err
+		}
+	}
+	return len(rows.ids), counted, r.tellDead(ctx, tx, dead)
 }
 
 // scanCounts reads how many results counted, by the deliveries' new states.
@@ -199,102 +218,42 @@ func scanCounts(rows pgx.Rows, counted map[Status]int64) error {
 	return err
 }
 
-// closing finds the chunks whose last results are in the batch: the jobs of
-// those that are finished, and of those that a delivery was let go of.
-func closing(batch []result) (finished, leftover []int64) {
+// finishedJobs are those of the chunks whose last results are in the batch, unless
+// a delivery was let go because another node may have the job.
+func finishedJobs(batch []result) []int64 {
 	settled := map[*chunk]int{}
-	let := map[*chunk]bool{}
+	lost := map[*chunk]bool{}
 	for _, res := range batch {
 		c := res.delivery.chunk
 		settled[c]++
-		let[c] = let[c] || res.letGo || c.leftover
+		lost[c] = lost[c] || c.lost || res.released == releasedLost
 	}
+	var finished []int64
 	for c, n := range settled {
-		switch {
-		case c.settled+n < len(c.deliveries):
-		case let[c]:
-			leftover = append(leftover, c.jobID)
-		default:
+		if c.owner == nil && !lost[c] && c.settled+n == len(c.deliveries) {
 			finished = append(finished, c.jobID)
 		}
 	}
-	return finished, leftover
+	return finished
 }
 
-// settle notes in the chunks and lanes what has been committed.
+// settle notes in the chunks, lanes and backlogs what has been committed.
 func (r *recorder) settle(batch []result) {
 	counts := map[*chunk]int{}
+	ofOwner := map[*owner][]result{}
 	for _, res := range batch {
 		c := res.delivery.chunk
 		counts[c]++
-		c.leftover = c.leftover || res.letGo
+		c.lost = c.lost || res.released == releasedLost
+		if c.owner != nil {
+			ofOwner[c.owner] = append(ofOwner[c.owner], res)
+		}
 	}
 	for c, n := range counts {
 		c.settled += n
 		r.lanes.settle(c, n, c.settled == len(c.deliveries))
 	}
-}
-
-// insertRetries inserts the River jobs of the deliveries that are to be attempted
-// again: one for those of an endpoint that are due at about the same time, which
-// is when the last of them is.
-func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result, rows *resultRows) error {
-	groups := retryGroups(batch)
-	now := r.clock.Now()
-	jobs := make([]river.InsertManyParams, len(groups))
-	for i, g := range groups {
-		jobs[i] = deliverJob(g.endpointID, now.Add(g.delay))
+	for o, results := range ofOwner {
+		o.settled(results)
 	}
-	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
-	if err != nil {
-		return err
-	}
-	var dueSoon []int64
-	for i, g := range groups {
-		if g.delay < soon {
-			dueSoon = append(dueSoon, ids[i])
-		}
-		for _, at := range g.results {
-			rows.retryAt(batch[at].delivery.id, now.Add(g.delay), ids[i])
-		}
-	}
-	if len(dueSoon) > 0 {
-		_, err = tx.Exec(ctx, armJobsSQL, dueSoon)
-	}
-	return err
-}
-
-// retryGroup is the deliveries of one retry job, by their places in the batch.
-type retryGroup struct {
-	endpointID subscriptions.EndpointID
-	delay      time.Duration
-	results    []int
-}
-
-func retryGroups(batch []result) []retryGroup {
-	var retrying []int
-	for i, res := range batch {
-		if !res.letGo && res.outcome.status == Retrying {
-			retrying = append(retrying, i)
-		}
-	}
-	slices.SortFunc(retrying, func(a, b int) int {
-		x, y := batch[a], batch[b]
-		if c := x.delivery.chunk.endpointID.Compare(y.delivery.chunk.endpointID); c != 0 {
-			return c
-		}
-		return int(x.outcome.delay - y.outcome.delay)
-	})
-	var groups []retryGroup
-	for _, i := range retrying {
-		res := batch[i]
-		if g := len(groups) - 1; g >= 0 && groups[g].endpointID == res.delivery.chunk.endpointID &&
-			res.outcome.delay-batch[groups[g].results[0]].outcome.delay <= retryWindow && len(groups[g].results) < chunkSize {
-			groups[g].results = append(groups[g].results, i)
-			groups[g].delay = res.outcome.delay // sorted: the last is the longest
-			continue
-		}
-		groups = append(groups, retryGroup{res.delivery.chunk.endpointID, res.outcome.delay, []int{i}})
-	}
-	return groups
 }

@@ -48,7 +48,7 @@ func TestNode_StopsInTimeWhenNothingCanBeRecorded(t *testing.T) {
 	_, err = tx.Exec(t.Context(), `LOCK TABLE posthorn.attempts IN ACCESS EXCLUSIVE MODE`)
 	must(t, err)
 	const n = 5000
-	stop := b.run(t, func(c *Config) { c.ShutdownTimeout = 500 * time.Millisecond })
+	stop := b.run(t, func(c *Config) { c.ShutdownTimeout, c.MaxInHand = 500*time.Millisecond, 8*n })
 	_, err = b.Pool.Exec(t.Context(), `INSERT INTO posthorn.outbox (event_type, payload) SELECT 'a', '{}' FROM generate_series(1, $1)`, n)
 	must(t, err)
 	for range 2*maxBatch + 20 { // as many results as wait for the recorder: the senders wait too

@@ -51,8 +51,14 @@ const (
 		FOR UPDATE OF d`
 
 	redeliverSQL = `UPDATE posthorn.deliveries
-		SET status = 'retrying', schedule_start = attempts, next_attempt_at = now(), job_id = $2, finished_at = NULL
+		SET status = 'retrying', schedule_start = attempts, next_attempt_at = now(), job_id = $2, finished_at = NULL,
+			ordering_position = NULL
 		WHERE id = $1`
+
+	// Whoever asks for a retry wants to know whether the endpoint works again now; a
+	// receiver that asked for a pause gets it all the same.
+	probeNowSQL = `UPDATE posthorn.endpoint_health SET open_until = now(), version = version + 1
+		WHERE endpoint_id = $1 AND breaker = 'open' AND reason = 'failures' AND open_until > now()`
 
 	resolveSQL = `UPDATE posthorn.dead_letters SET resolved_at = now(), resolution = 'replayed'
 		WHERE delivery_id = $1 AND resolved_at IS NULL`
@@ -62,7 +68,8 @@ const (
 )
 
 // Retry attempts a delivery now and gives it the whole retry schedule again; its
-// attempts go on counting. A dead one leaves the dead letters. With a tenantID
+// attempts go on counting. It goes out of order, whatever its ordering key. If its
+// endpoint's breaker is open because of failures, a probe is sent first, at once. A dead one leaves the dead letters. With a tenantID
 // other deliveries than that tenant's are not found; "" means all.
 //
 // It returns ErrNotFound, ErrInProgress or ErrEndpointGone, to be told by
@@ -125,7 +132,15 @@ func (r *Redeliverer) redeliver(ctx context.Context, tx pgx.Tx, tenantID string,
 		return err
 	case !exists:
 		return ErrEndpointGone
-	case status == Pending, status == Retrying && (waits == nil || !*waits):
+	}
+	probed, err := r.probe(ctx, tx, endpoint)
+	if err != nil {
+		return err
+	}
+	if status == Pending || status == Retrying && (waits == nil || !*waits) {
+		if probed {
+			return nil // it waited for the endpoint, and waits no longer
+		}
 		return ErrInProgress
 	}
 	ids, err := insertJobs(ctx, r.jobs, tx, []river.InsertManyParams{deliverJob(endpoint, dueNow)})
@@ -137,4 +152,14 @@ func (r *Redeliverer) redeliver(ctx context.Context, tx pgx.Tx, tenantID string,
 	}
 	_, err = tx.Exec(ctx, resolveSQL, id)
 	return err
+}
+
+// probe ends the wait of an endpoint that is not sent to because it failed, and
+// reports whether it was such a one.
+func (r *Redeliverer) probe(ctx context.Context, tx pgx.Tx, endpoint subscriptions.EndpointID) (bool, error) {
+	tag, err := tx.Exec(ctx, probeNowSQL, endpoint)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	return true, wakeBacklogs(ctx, tx, []subscriptions.EndpointID{endpoint})
 }

@@ -32,6 +32,8 @@ type relay struct {
 	jobs      *river.Client[pgx.Tx]
 	directory *subscriptions.Directory
 	lanes     *lanes
+	feeder    *feeder
+	healths   *healths
 	node      string
 	clock     *clock
 	lease     time.Duration
@@ -40,8 +42,9 @@ type relay struct {
 	telemetry *telemetry
 	reaching  reaching
 
-	fanOut float64 // moving average of deliveries per event
-	more   bool    // the last claim was full: there is no need to look first
+	fanOut float64   // moving average of deliveries per event
+	more   bool      // the last claim was full: there is no need to look first
+	turnAt time.Time // the last claim by turns
 
 	claimed   int         // events since the last vacuum
 	vacuuming atomic.Bool // one is under way
@@ -49,8 +52,13 @@ type relay struct {
 
 const (
 	maxClaim           = 1000   // events in one transaction
+	maxTurns           = 500    // events in one that the tenants take turns in
 	maxClaimDeliveries = 10_000 // deliveries in one transaction, but for the first event's
 )
+
+// turnsEvery is how often the tenants take turns while more is pending than one
+// claim takes: so long at most an event waits behind another tenant's heap.
+const turnsEvery = 100 * time.Millisecond
 
 // transactionTimeout bounds the dispatcher's transactions, so that what a hanging
 // connection holds comes free; well below the sweep's grace.
@@ -110,8 +118,13 @@ func (r *relay) waitForRoom(ctx context.Context) bool {
 
 const peekSQL = `SELECT 1 FROM posthorn.outbox_pending ORDER BY seq LIMIT 1`
 
+// peekTimeout is short: a connection that hangs must not hold up the relay for long.
+const peekTimeout = 5 * time.Second
+
 // peek looks whether there is anything to claim, without a transaction.
 func (r *relay) peek(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, peekTimeout)
+	defer cancel()
 	var one int
 	err := r.pool.QueryRow(ctx, peekSQL).Scan(&one)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -148,7 +161,8 @@ func (r *relay) step(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	r.reaching.at(relayCommitted)
-	b.handOff(r.lanes)
+	b.handOff(r.lanes, r.lease)
+	r.feeder.poke(b.backlogged()...)
 	span.SetAttributes(attribute.Int("posthorn.batch.events", b.events), attribute.Int("posthorn.batch.deliveries", b.deliveries))
 	r.telemetry.routed.Add(ctx, int64(b.events))
 	r.vacuum(ctx, b.events)
@@ -182,9 +196,15 @@ func (r *relay) vacuum(ctx context.Context, events int) {
 // there to claim. A batch is returned with an error too, for abandon.
 func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	room := min(maxClaimDeliveries, r.lanes.room())
-	limit := r.claimLimit(room)
-	events, missing, err := outbox.Claim(ctx, tx, limit, maxKeptPayload)
-	r.more = len(events) == limit
+	options := outbox.ClaimOptions{Limit: r.claimLimit(room), MaxPayload: maxKeptPayload}
+	if r.more && time.Since(r.turnAt) > turnsEvery {
+		options.ByTurns, options.Limit = true, min(options.Limit, maxTurns)
+		r.turnAt = time.Now()
+	}
+	events, missing, err := outbox.Claim(ctx, tx, options)
+	if !options.ByTurns {
+		r.more = len(events) == options.Limit
+	}
 	if len(missing) > 0 {
 		r.logger.Error("pending events are not in the outbox: their partition was dropped", "events", missing)
 	}
@@ -209,11 +229,7 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 		b.add(e, matched)
 	}
 	b.nameDeliveries()
-	for _, c := range b.chunks {
-		if !r.noHandoff {
-			_, c.handedOff = r.lanes.reserve(c.endpointID, len(c.deliveries))
-		}
-	}
+	b.direct(r.lanes, r.noHandoff)
 	return b, r.write(ctx, tx, b, revision)
 }
 
@@ -225,24 +241,15 @@ func (r *relay) claimLimit(room int) int {
 
 // write inserts the jobs, then the deliveries that name them, and the routings.
 func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) error {
-	jobs := make([]river.InsertManyParams, len(b.chunks))
-	due := b.at // a full lane's chunk may as well wait for River's scheduler
-	if r.noHandoff {
-		due = dueNow
-	}
-	for i, c := range b.chunks {
-		if c.handedOff {
-			jobs[i] = handedOffJob(&c.chunk, r.node, b.at.Add(r.lease))
-		} else {
-			jobs[i] = deliverJob(c.endpointID, due)
-		}
-	}
-	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
-	if err != nil {
+	if err := r.giveOwners(ctx, tx, b); err != nil {
 		return err
 	}
-	for i, c := range b.chunks {
-		c.jobID = ids[i]
+	if b.inOrder > 0 {
+		var first int64
+		if err := tx.QueryRow(ctx, takePositionsSQL, b.inOrder).Scan(&first); err != nil {
+			return fmt.Errorf("take %d positions: %w", b.inOrder, err)
+		}
+		b.position(first)
 	}
 	writes := &pgx.Batch{}
 	writes.Queue(insertRoutingsSQL, b.routingArguments(revision)...)
@@ -253,4 +260,48 @@ func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) 
 		return fmt.Errorf("write %d deliveries: %w", b.deliveries, err)
 	}
 	return nil
+}
+
+// The positions lie together: who takes them holds the lock of what is in order.
+const takePositionsSQL = `SELECT min(nextval('posthorn.ordering_positions')) FROM generate_series(1, $1)`
+
+// giveOwners finds the River job that each chunk belongs to, a new one for those
+// that are on their way.
+func (r *relay) giveOwners(ctx context.Context, tx pgx.Tx, b *batch) error {
+	var jobs []river.InsertManyParams
+	var chunks []*relayedChunk
+	for _, c := range b.chunks {
+		switch c.way {
+		case toSenders:
+			jobs = append(jobs, handedOffJob(&c.chunk, r.node, b.at.Add(r.lease)))
+		case toRiver:
+			jobs = append(jobs, deliverJob(c.endpointID, dueNow))
+		default:
+			continue
+		}
+		chunks = append(chunks, c)
+	}
+	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
+	if err != nil {
+		return err
+	}
+	for i, c := range chunks {
+		c.jobID = ids[i]
+	}
+	return r.giveBacklogs(ctx, tx, b)
+}
+
+// giveBacklogs adds the chunks that can't be sent now to their endpoints' backlogs.
+func (r *relay) giveBacklogs(ctx context.Context, tx pgx.Tx, b *batch) error {
+	endpoints := b.backlogged()
+	backlogs, err := joinBacklogs(ctx, tx, r.jobs, endpoints)
+	if err != nil {
+		return err
+	}
+	for _, c := range b.chunks {
+		if c.way == toBacklog {
+			c.jobID = backlogs[c.endpointID]
+		}
+	}
+	return wakeBacklogs(ctx, tx, r.healths.notHeldBack(r.directory, endpoints))
 }

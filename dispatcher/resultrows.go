@@ -21,11 +21,12 @@ const recordSQL = `
 			status = r.status,
 			attempts = r.fence + (r.started_at IS NOT NULL)::int,
 			next_attempt_at = r.next_attempt_at,
-			job_id = coalesce(r.job_id, d.job_id),
+			job_id = CASE WHEN r.status <> 'held' THEN coalesce(r.job_id, d.job_id) END,
 			last_response_status = CASE WHEN r.started_at IS NULL THEN d.last_response_status ELSE nullif(r.response_status, 0) END,
-			last_error_kind = nullif(r.error_kind, ''),
-			last_error = nullif(r.error, ''),
-			finished_at = CASE WHEN r.status <> 'retrying' THEN now() END
+			last_error_kind = CASE WHEN r.started_at IS NULL THEN d.last_error_kind ELSE nullif(r.error_kind, '') END,
+			last_error = CASE WHEN r.started_at IS NULL THEN coalesce(nullif(r.error, ''), d.last_error) ELSE nullif(r.error, '') END,
+			finished_at = CASE WHEN r.status NOT IN ('retrying', 'held') THEN now() END,
+			ordering_position = CASE WHEN r.status IN ('retrying', 'held') THEN d.ordering_position END
 		FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::bigint[],
 			$6::text[], $7::text[], $8::timestamptz[], $9::bigint[], $10::int[],
 			$11::text[], $12::int[], $13::text[], $14::bytea[])
@@ -54,7 +55,8 @@ const buryDeadSQL = `
 	FROM posthorn.deliveries d
 	JOIN unnest($1::uuid[], $2::int[], $3::text[]) AS r (id, attempts, fingerprint) ON r.id = d.id AND r.attempts = d.attempts
 	WHERE d.id = ANY($1) AND d.id BETWEEN $4 AND $5 AND d.status = 'dead'
-	ON CONFLICT DO NOTHING`
+	ON CONFLICT DO NOTHING
+	RETURNING id, delivery_id, event_id, endpoint_id, tenant_id, event_type, attempts, last_response_status, last_error_kind, last_error`
 
 // resultRows are the results that change something, as recordSQL's columns, in
 // types that the driver encodes without reflection.
@@ -95,7 +97,7 @@ func newResultRows(batch []result) *resultRows {
 		responseHeaders: make([]string, 0, n), responseBodies: make([][]byte, 0, n),
 	}
 	for i := range batch {
-		if !batch[i].letGo {
+		if batch[i].released == "" {
 			r.add(&batch[i])
 		}
 	}

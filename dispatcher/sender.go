@@ -34,6 +34,7 @@ import (
 type sender struct {
 	pool      *pgxpool.Pool
 	directory *subscriptions.Directory
+	healths   *healths
 	transport *http.Transport
 	userAgent string
 	timeout   time.Duration
@@ -47,16 +48,35 @@ type sender struct {
 // result is what came of a delivery's turn.
 type result struct {
 	delivery *delivery
-	letGo    bool // nothing was done: the job stays with whoever has it, or comes back
+	released released // why nothing was done, "" when something was
 	outcome  outcome
 	attempt  *attempt // nil when nothing was sent
 }
+
+// finished reports whether the delivery needs no further attempt.
+func (r result) finished() bool { return r.released == "" && r.outcome.status.finished() }
+
+// retries reports whether the delivery waits for its next attempt.
+func (r result) retries() bool { return r.released == "" && r.outcome.status == Retrying }
+
+// released says why a delivery was let go of without an attempt.
+type released string
+
+const (
+	// releasedLost: its job is another node's by now; nothing is written.
+	releasedLost released = "lost"
+	// releasedAside: it goes into its endpoint's backlog.
+	releasedAside released = "aside"
+	// releasedLater: the same, and is not due for letGoDelay.
+	releasedLater released = "later"
+)
 
 // attempt is one POST, as the log keeps it.
 type attempt struct {
 	startedAt       time.Time
 	duration        time.Duration
 	endpointVersion int
+	healthEpoch     int
 	requestHeaders  string
 	status          int
 	responseHeaders string
@@ -77,6 +97,9 @@ func decide(v Verdict, attempts int, retry RetryPolicy, draw float64) outcome {
 	if v.Delivered {
 		return outcome{status: Delivered}
 	}
+	if v.Gone {
+		return outcome{status: Held}
+	}
 	delay, again := retry.Delay(attempts, draw)
 	if !again {
 		return outcome{status: Dead}
@@ -86,20 +109,14 @@ func decide(v Verdict, attempts int, retry RetryPolicy, draw float64) outcome {
 
 // turn takes a delivery's turn: it makes the next attempt, or finds why not.
 func (s *sender) turn(d *delivery) result {
-	if d.chunk.lost.Load() {
-		return result{delivery: d, letGo: true}
-	}
 	sub := s.directory.Get(d.chunk.endpointID)
-	switch {
-	case sub == nil:
-		return result{delivery: d, outcome: outcome{status: Cancelled, reason: "the endpoint was deleted"}}
-	case d.event.gone:
-		return result{delivery: d, outcome: outcome{status: Cancelled, reason: "the event is no longer stored"}}
+	if res, settled := s.withoutAttempt(d, sub); settled {
+		return res
 	}
 	payload, err := s.payload(d.event)
 	if err != nil {
 		s.logger.Error("a payload could not be read; its delivery waits", "delivery", d.id, "error", err)
-		return result{delivery: d, letGo: true}
+		return result{delivery: d, released: releasedLater}
 	}
 	signer, err := sub.Signer(time.Now())
 	if err != nil {
@@ -107,15 +124,39 @@ func (s *sender) turn(d *delivery) result {
 			s.logger.Error("an endpoint can't be signed for, its deliveries wait: was its secret encrypted with another keyset?",
 				"endpoint", sub.ID, "error", err)
 		}
-		return result{delivery: d, letGo: true}
+		return result{delivery: d, released: releasedLater}
 	}
 	s.reaching.at(senderBeforePost)
+	if !d.chunk.lease.held() {
+		return result{delivery: d, released: releasedLost}
+	}
 	a := s.post(d, sub, signer, payload)
 	s.reaching.at(senderAfterPost)
 	s.telemetry.attempted(d, a)
 	return result{delivery: d, attempt: a,
 		outcome: decide(a.verdict, d.attempts+1-d.scheduleStart, s.retry, rand.Float64())}
 }
+
+// withoutAttempt settles a turn in which nothing is to be sent.
+func (s *sender) withoutAttempt(d *delivery, sub *subscriptions.Subscription) (result, bool) {
+	switch {
+	case !d.chunk.lease.held():
+		return result{delivery: d, released: releasedLost}, true
+	case sub == nil:
+		return result{delivery: d, outcome: outcome{status: Cancelled, reason: endpointDeleted}}, true
+	case d.event.gone:
+		return result{delivery: d, outcome: outcome{status: Cancelled, reason: "the event is no longer stored"}}, true
+	case sub.Status != subscriptions.Enabled:
+		return result{delivery: d, outcome: outcome{status: Held}}, true
+	}
+	if g, _ := s.healths.gate(sub); g != gateOpen && !d.probe {
+		return result{delivery: d, released: releasedAside}, true
+	}
+	return result{}, false
+}
+
+// endpointDeleted is why a delivery is cancelled.
+const endpointDeleted = "the endpoint was deleted"
 
 const payloadSQL = `SELECT payload FROM posthorn.outbox WHERE id = $1 AND created_at = $2`
 
@@ -136,7 +177,7 @@ func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webh
 	ctx, span := s.telemetry.startAttempt(d, sub)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout) // of its own: shutdown lets it finish
 	defer cancel()
-	a := &attempt{startedAt: time.Now(), endpointVersion: sub.Version}
+	a := &attempt{startedAt: time.Now(), endpointVersion: sub.Version, healthEpoch: sub.HealthEpoch}
 	body := d.event.body(sub.PayloadFormat, payload)
 	var header http.Header
 	header, a.requestHeaders = s.header(ctx, d, sub, signer, a.startedAt, body)

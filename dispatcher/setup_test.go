@@ -73,7 +73,20 @@ func (b *bundle) tenantEndpoint(t *testing.T, tenant, url string, eventTypes ...
 	if eventTypes == nil {
 		eventTypes = []string{"*"}
 	}
-	e, secret, err := b.store.Create(t.Context(), subscriptions.Draft{TenantID: tenant, URL: url, EventTypes: eventTypes})
+	return b.create(t, subscriptions.Draft{TenantID: tenant, URL: url, EventTypes: eventTypes})
+}
+
+// create registers the endpoint, of the default tenant and for every event unless
+// it says otherwise.
+func (b *bundle) create(t *testing.T, d subscriptions.Draft) (subscriptions.Endpoint, webhook.Secret) {
+	t.Helper()
+	if d.TenantID == "" {
+		d.TenantID = outbox.DefaultTenant
+	}
+	if d.EventTypes == nil {
+		d.EventTypes = []string{"*"}
+	}
+	e, secret, err := b.store.Create(t.Context(), d)
 	must(t, err)
 	return e, secret
 }

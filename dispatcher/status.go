@@ -20,6 +20,9 @@ const (
 	Cancelled Status = "cancelled"
 )
 
+// finished reports whether the status is final until a person acts.
+func (s Status) finished() bool { return s == Delivered || s == Dead || s == Cancelled }
+
 // Statuses are all of them, in the order of a delivery's life.
 var Statuses = []Status{Pending, Retrying, Held, Delivered, Dead, Cancelled}
 

@@ -39,6 +39,9 @@ func (s *sweeper) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 	if err := s.mark(ctx); err != nil {
 		return err
 	}
+	if err := s.align(ctx); err != nil {
+		return err
+	}
 	for {
 		n, err := s.adopt(ctx)
 		if err != nil {
@@ -106,8 +109,8 @@ type lostDelivery struct {
 	EndpointID subscriptions.EndpointID
 }
 
-// adopt gives due deliveries without a live job new jobs, and returns how many
-// deliveries those were.
+// adopt puts due deliveries without a live job into their endpoints' backlogs, and
+// returns how many those were.
 func (s *sweeper) adopt(ctx context.Context) (int, error) {
 	var lost []lostDelivery
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -119,7 +122,7 @@ func (s *sweeper) adopt(ctx context.Context) (int, error) {
 		if err != nil || len(lost) == 0 {
 			return err
 		}
-		if err := s.giveJobs(ctx, tx, lost); err != nil {
+		if err := s.giveBacklogs(ctx, tx, lost); err != nil {
 			return err
 		}
 		s.reaching.at(sweepUncommitted)
@@ -135,29 +138,51 @@ func (s *sweeper) adopt(ctx context.Context) (int, error) {
 	return len(lost), nil
 }
 
-// giveJobs inserts a job for each chunk of the deliveries, which are ordered by
-// endpoint, and makes it their owner.
-func (s *sweeper) giveJobs(ctx context.Context, tx pgx.Tx, lost []lostDelivery) error {
-	var jobs []river.InsertManyParams
-	owner := make([]int, len(lost)) // places in jobs
-	inChunk := 0
+// giveBacklogs makes the backlogs own the deliveries, which are ordered by endpoint.
+func (s *sweeper) giveBacklogs(ctx context.Context, tx pgx.Tx, lost []lostDelivery) error {
+	var endpoints []subscriptions.EndpointID
 	for i, d := range lost {
-		if i == 0 || d.EndpointID != lost[i-1].EndpointID || inChunk == chunkSize {
-			jobs = append(jobs, deliverJob(d.EndpointID, dueNow))
-			inChunk = 0
+		if i == 0 || d.EndpointID != lost[i-1].EndpointID {
+			endpoints = append(endpoints, d.EndpointID)
 		}
-		owner[i] = len(jobs) - 1
-		inChunk++
 	}
-	ids, err := insertJobs(ctx, s.jobs, tx, jobs)
+	backlogs, err := joinBacklogs(ctx, tx, s.jobs, endpoints)
 	if err != nil {
 		return err
 	}
 	deliveries, owners := make([]DeliveryID, len(lost)), make([]int64, len(lost))
 	for i, d := range lost {
-		deliveries[i], owners[i] = d.ID, ids[owner[i]]
+		deliveries[i], owners[i] = d.ID, backlogs[d.EndpointID]
 	}
 	least, greatest := slices.MinFunc(deliveries, DeliveryID.Compare), slices.MaxFunc(deliveries, DeliveryID.Compare)
 	_, err = tx.Exec(ctx, adoptSQL, deliveries, owners, least, greatest)
 	return err
+}
+
+// An endpoint whose change was seen by nobody, because all were away, or a delivery
+// that was routed as the change came. Changes of long ago have been seen to.
+const misalignedSQL = `
+	SELECT e.id FROM posthorn.endpoints e
+	WHERE e.updated_at > now() - interval '1 day' AND (
+		(e.deleted_at IS NOT NULL OR e.status = 'enabled')
+			AND EXISTS (SELECT FROM posthorn.deliveries d WHERE d.aside = 'held' AND d.endpoint_id = e.id)
+		OR (e.deleted_at IS NOT NULL OR e.status <> 'enabled')
+			AND EXISTS (SELECT FROM posthorn.deliveries d WHERE d.aside = 'retrying' AND d.endpoint_id = e.id))`
+
+// align has the deliveries of changed endpoints seen to.
+func (s *sweeper) align(ctx context.Context) error {
+	rows, err := s.pool.Query(ctx, misalignedSQL)
+	if err != nil {
+		return fmt.Errorf("find misaligned endpoints: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[subscriptions.EndpointID])
+	if err != nil {
+		return fmt.Errorf("find misaligned endpoints: %w", err)
+	}
+	for _, id := range ids {
+		if _, err := s.jobs.Insert(ctx, alignArgs{Endpoint: id.String()}, nil); err != nil {
+			return fmt.Errorf("align %s: %w", id, err)
+		}
+	}
+	return nil
 }

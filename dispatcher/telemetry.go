@@ -28,6 +28,7 @@ type telemetry struct {
 	routed     metric.Int64Counter     // events
 	fenced     metric.Int64Counter     // results that came too late
 	recovered  metric.Int64Counter     // jobs by cause
+	breakers   metric.Int64Counter     // changes of breakers by their new state
 
 	byKind    map[ErrorKind]metric.MeasurementOption
 	byOutcome map[Status]metric.MeasurementOption
@@ -60,6 +61,7 @@ func newTelemetry(tracer trace.Tracer, meter metric.Meter, clock *clock) (*telem
 	t.routed = counter("posthorn.events.routed", "{event}", "Events that the relay matched against the endpoints.")
 	t.fenced = counter("posthorn.results.fenced", "{result}", "Results not counted because another node's came first.")
 	t.recovered = counter("posthorn.jobs.recovered", "{job}", "Jobs taken back, by cause: dead_node or sweep.")
+	t.breakers = counter("posthorn.breaker.changes", "{change}", "Changes of endpoints' breakers by their new state: open or closed.")
 	for _, kind := range []ErrorKind{"", KindTimeout, KindDNS, KindConnect, KindTLS, KindReset, KindBlockedAddress, KindProtocol, KindHTTPStatus} {
 		label := string(kind)
 		if kind == "" {
@@ -203,6 +205,11 @@ func (t *telemetry) recorded(counted map[Status]int64, all int) {
 	if late > 0 {
 		t.fenced.Add(ctx, late)
 	}
+}
+
+// breaker counts a breaker's change.
+func (t *telemetry) breaker(to BreakerState) {
+	t.breakers.Add(context.Background(), 1, metric.WithAttributes(attribute.String("state", string(to))))
 }
 
 // recoveredJobs counts jobs taken back from a dead node, or deliveries that the

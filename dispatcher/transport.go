@@ -18,7 +18,7 @@ const (
 
 // newTransport makes the one transport of all deliveries. Every address it dials
 // passes the guard; it knows no proxy, follows nothing and decompresses nothing.
-func newTransport(guard *netguard.Guard, perEndpoint int) *http.Transport {
+func newTransport(guard *netguard.Guard) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout:  10 * time.Second,
 		Control:  guard.Control,
@@ -32,7 +32,7 @@ func newTransport(guard *netguard.Guard, perEndpoint int) *http.Transport {
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxIdleConns:           4096,
-		MaxIdleConnsPerHost:    4 * perEndpoint, // endpoints may share a host
+		MaxIdleConnsPerHost:    256, // endpoints may share a host
 		// Shorter than the usual servers', so that they seldom close a
 		// connection as it is used again.
 		IdleConnTimeout: 30 * time.Second,

@@ -3,25 +3,24 @@ package dispatcher
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
-	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
-// worker takes over chunks from River: retries that have come due, chunks that
-// the relay could not hand off, and those of nodes that died. It puts a chunk
-// into its lane and snoozes the job for a lease: from there on the chunk goes
-// the way of one that the relay handed off, and the recorder deletes the job.
+// worker takes over chunks from River: retries that have come due, and those of
+// nodes that died. It puts a chunk into its lane and keeps the job for a lease:
+// from there on the chunk goes the way of one that the relay handed off, and the
+// recorder deletes the job. What can't be sent now joins the endpoint's backlog.
 type worker struct {
 	river.WorkerDefaults[deliverArgs]
 
 	pool      *pgxpool.Pool
+	jobs      *river.Client[pgx.Tx]
 	directory *subscriptions.Directory
 	lanes     *lanes
 	lease     time.Duration
@@ -37,7 +36,7 @@ func (w *worker) NextRetry(*river.Job[deliverArgs]) time.Time { return time.Now(
 // Work implements river.Worker.
 func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	w.reaching.at(workerFetched)
-	if c := w.lanes.holds(job.ID); c != nil && !c.lost.Load() {
+	if c := w.lanes.holds(job.ID); c != nil && c.lease.held() {
 		return river.JobSnooze(w.lease) // a renewal came late; nobody else has it
 	}
 	// This node may have relayed nothing for a while: an endpoint that it has not
@@ -49,36 +48,37 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if err != nil {
 		return err
 	}
-	// Room first: what can't be taken on is not worth loading.
-	wait, ok := w.lanes.reserve(endpoint, chunkSize)
-	if !ok {
-		// Spread, so that an endpoint's chunks don't come back all at once.
-		return river.JobSnooze(min(time.Minute, max(wait, time.Second)/2+rand.N(max(wait, time.Second))))
+	sub := w.directory.Get(endpoint)
+	if sub == nil {
+		return w.settle(ctx, job, Cancelled, endpointDeleted)
 	}
+	if sub.Status != subscriptions.Enabled {
+		return w.settle(ctx, job, Held, "")
+	}
+	asked := time.Now()
 	c, err := w.load(ctx, job.ID, job.Args)
 	if err != nil || c == nil {
-		w.lanes.unreserve(endpoint, chunkSize)
 		return err // or every delivery has been settled or belongs to another job
 	}
-	w.lanes.unreserve(endpoint, chunkSize-len(c.deliveries))
+	if !w.lanes.reserve(sub, len(c.deliveries)) {
+		return w.moveToBacklog(ctx, job, endpoint)
+	}
+	c.lease = newLease(asked, w.lease)
 	w.lanes.take(c)
 	w.reaching.at(workerHandedOver)
 	return river.JobSnooze(w.lease)
 }
 
-const loadChunkSQL = `
-	SELECT d.id, d.endpoint_id, d.attempts, d.schedule_start, d.event_id, d.event_created_at,
-	       o.id IS NULL, coalesce(o.tenant_id, ''), d.event_type, coalesce(o.traceparent, ''),
-	       coalesce(o.occurred_at, d.event_created_at),
-	       CASE WHEN octet_length(o.payload::text) <= $2 THEN o.payload END
-	FROM (
+// ofJob are the unfinished deliveries of a job: those that wait, and those of a
+// hand-off, which are in no index by job.
+const ofJob = ` FROM (
 		SELECT * FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL
 		UNION ALL
 		SELECT * FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NULL AND id BETWEEN $3 AND $4
-	) d
-	LEFT JOIN posthorn.outbox o ON o.id = d.event_id AND o.created_at = d.event_created_at
-	WHERE d.status IN ('pending', 'retrying')
-	ORDER BY d.id`
+	) d`
+
+const loadChunkSQL = `SELECT ` + chunkColumns + ofJob + chunkEvents + `
+	WHERE d.status IN ('pending', 'retrying') ORDER BY d.id`
 
 // load reads what is unfinished of a job's chunk, or nil when nothing is.
 func (w *worker) load(ctx context.Context, jobID int64, args deliverArgs) (*chunk, error) {
@@ -87,24 +87,8 @@ func (w *worker) load(ctx context.Context, jobID int64, args deliverArgs) (*chun
 		return nil, fmt.Errorf("load chunk of job %d: %w", jobID, err)
 	}
 	c := &chunk{jobID: jobID}
-	type key struct { // a producer that brings ids of its own may have used one twice
-		id        outbox.EventID
-		createdAt int64
-	}
-	events := map[key]*event{}
-	c.deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (delivery, error) {
-		d := delivery{chunk: c}
-		e := &event{}
-		err := row.Scan(&d.id, &c.endpointID, &d.attempts, &d.scheduleStart, &e.id, &e.createdAt,
-			&e.gone, &e.tenantID, &e.eventType, &e.traceparent, &e.occurredAt, &e.payload)
-		k := key{e.id, e.createdAt.UnixMicro()}
-		if events[k] == nil {
-			e.publicID = e.id.String()
-			events[k] = e
-		}
-		d.event = events[k]
-		return d, err
-	})
+	s := newChunkScanner(c)
+	c.deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (delivery, error) { return s.scan(row) })
 	if err != nil {
 		return nil, fmt.Errorf("load chunk of job %d: %w", jobID, err)
 	}
@@ -112,4 +96,39 @@ func (w *worker) load(ctx context.Context, jobID int64, args deliverArgs) (*chun
 		return nil, nil
 	}
 	return c, nil
+}
+
+const settleChunkSQL = `
+	UPDATE posthorn.deliveries SET status = $2, job_id = NULL, next_attempt_at = NULL, last_error = coalesce(nullif($5, ''), last_error),
+		finished_at = CASE WHEN $2 = 'cancelled' THEN now() END
+	WHERE id = ANY(ARRAY(SELECT d.id` + ofJob + `)) AND status IN ('pending', 'retrying')`
+
+// settle holds or cancels the job's deliveries: their endpoint is not sent to.
+func (w *worker) settle(ctx context.Context, job *river.Job[deliverArgs], status Status, reason string) error {
+	if _, err := w.pool.Exec(ctx, settleChunkSQL, job.ID, status, job.Args.First, job.Args.Last, reason); err != nil {
+		return fmt.Errorf("settle chunk of job %d: %w", job.ID, err)
+	}
+	return nil
+}
+
+const moveChunkSQL = `
+	UPDATE posthorn.deliveries SET job_id = $2, next_attempt_at = now()
+	WHERE id = ANY(ARRAY(SELECT d.id` + ofJob + `)) AND status IN ('pending', 'retrying')`
+
+// moveToBacklog makes the endpoint's backlog own what the job owned.
+func (w *worker) moveToBacklog(ctx context.Context, job *river.Job[deliverArgs], endpoint subscriptions.EndpointID) error {
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		backlogs, err := joinBacklogs(ctx, tx, w.jobs, []subscriptions.EndpointID{endpoint})
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, moveChunkSQL, job.ID, backlogs[endpoint], job.Args.First, job.Args.Last); err != nil {
+			return err
+		}
+		return wakeBacklogs(ctx, tx, []subscriptions.EndpointID{endpoint})
+	})
+	if err != nil {
+		return fmt.Errorf("move chunk of job %d to its backlog: %w", job.ID, err)
+	}
+	return nil
 }

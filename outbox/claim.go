@@ -25,6 +25,8 @@ type Claimed struct {
 	// Payload is the event's JSON, nil when it is larger than the claim asked for:
 	// whoever sends it loads it then.
 	Payload []byte
+	// OrderingKey is the producer's, or empty.
+	OrderingKey string
 	// Traceparent is the W3C trace context, or empty.
 	Traceparent string
 	// OccurredAt is when the producer says that it happened.
@@ -36,26 +38,68 @@ type Claimed struct {
 const claimSQL = `
 	DELETE FROM posthorn.outbox_pending
 	WHERE seq = ANY(ARRAY(
-		SELECT seq FROM posthorn.outbox_pending ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED))
+		SELECT seq FROM posthorn.outbox_pending WHERE NOT ordered OR $2 ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED))
 	RETURNING seq, event_id, created_at`
 
-// What is stored uncompressed tells its size without being copied. The bounds on created_at are what lets PostgreSQL look into one or two
-// partitions only.
+// The same by turns: each tenant's first, then each one's second, and so on, of the
+// oldest that are pending and of the newest. Those in order are only taken from the
+// oldest, of which none is left out.
+const claimByTurnsSQL = `
+	WITH looked_at AS (
+		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered OR $2 ORDER BY seq LIMIT 20000)
+		UNION
+		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq DESC LIMIT 5000)
+	), turns AS (
+		SELECT seq FROM (
+			SELECT seq, row_number() OVER (PARTITION BY tenant_id ORDER BY seq) AS turn FROM looked_at
+		) t ORDER BY turn, seq LIMIT $1
+	)
+	DELETE FROM posthorn.outbox_pending
+	WHERE seq = ANY(ARRAY(
+		SELECT seq FROM posthorn.outbox_pending WHERE seq = ANY(ARRAY(SELECT seq FROM turns)) FOR UPDATE SKIP LOCKED))
+	RETURNING seq, event_id, created_at`
+
+// One relay at a time routes what has an ordering key, until its transaction ends:
+// so what it writes becomes visible in the order of commits.
+const lockOrderedSQL = `SELECT pg_try_advisory_xact_lock(hashtextextended('posthorn.ordered', 0))`
+
+// What is stored uncompressed tells its size without being copied. The bounds on
+// created_at are what lets PostgreSQL look into one or two partitions only.
 const claimedEventsSQL = `
-	SELECT id, created_at, tenant_id, event_type, coalesce(traceparent, ''), occurred_at,
+	SELECT id, created_at, tenant_id, event_type, coalesce(ordering_key, ''), coalesce(traceparent, ''), occurred_at,
 	       CASE WHEN pg_column_compression(payload) IS NULL AND pg_column_size(payload) <= $4 OR octet_length(payload::text) <= $4 THEN payload END
 	FROM posthorn.outbox
 	WHERE id = ANY($1) AND created_at BETWEEN $2 AND $3`
 
-// Claim takes up to limit committed events out of the pending table, oldest
-// first, in tx: they are routed when tx commits and pending again when it does
-// not. It loads the payloads of up to maxPayload bytes, so that the claim's size
-// in memory is bounded.
+// ClaimOptions say what a claim takes.
+type ClaimOptions struct {
+	// Limit is how many events at most.
+	Limit int
+	// MaxPayload is the largest payload, in bytes, that is loaded with its event, so
+	// that the claim's size in memory is bounded.
+	MaxPayload int
+	// ByTurns has the tenants take turns instead of the oldest events come first: for
+	// when more is pending than one claim takes. It costs more.
+	ByTurns bool
+}
+
+// Claim takes committed events out of the pending table, oldest first, in tx: they
+// are routed when tx commits and pending again when it does not. Events with an
+// ordering key are claimed by one transaction at a time, of any process, until it
+// ends; a claim that comes meanwhile leaves them out.
 //
 // Missing are pending ids without an event: somebody has dropped a partition under
 // them. They are claimed too, so that they hold nobody up; the caller is to say so.
-func Claim(ctx context.Context, tx pgx.Tx, limit, maxPayload int) (events []Claimed, missing []EventID, err error) {
-	rows, err := tx.Query(ctx, claimSQL, limit)
+func Claim(ctx context.Context, tx pgx.Tx, o ClaimOptions) (events []Claimed, missing []EventID, err error) {
+	var ordered bool
+	if err := tx.QueryRow(ctx, lockOrderedSQL).Scan(&ordered); err != nil {
+		return nil, nil, fmt.Errorf("claim: %w", err)
+	}
+	sql := claimSQL
+	if o.ByTurns {
+		sql = claimByTurnsSQL
+	}
+	rows, err := tx.Query(ctx, sql, o.Limit, ordered)
 	if err != nil {
 		return nil, nil, fmt.Errorf("claim: %w", err)
 	}
@@ -69,7 +113,7 @@ func Claim(ctx context.Context, tx pgx.Tx, limit, maxPayload int) (events []Clai
 		return nil, nil, nil
 	}
 	slices.SortFunc(claimed, func(a, b Claimed) int { return cmp.Compare(a.Seq, b.Seq) })
-	return fillClaimed(ctx, tx, claimed, maxPayload)
+	return fillClaimed(ctx, tx, claimed, o.MaxPayload)
 }
 
 // fillClaimed reads the claimed events themselves, in their order.
@@ -93,7 +137,7 @@ func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, maxPayload i
 	defer rows.Close()
 	for rows.Next() {
 		var c Claimed
-		if err := rows.Scan(&c.ID, &c.CreatedAt, &c.TenantID, &c.Type, &c.Traceparent, &c.OccurredAt, &c.Payload); err != nil {
+		if err := rows.Scan(&c.ID, &c.CreatedAt, &c.TenantID, &c.Type, &c.OrderingKey, &c.Traceparent, &c.OccurredAt, &c.Payload); err != nil {
 			return nil, nil, fmt.Errorf("read claimed events: %w", err)
 		}
 		if i, ok := place[key{c.ID, c.CreatedAt.UnixMicro()}]; ok { // else another event of the same id, claimed elsewhere
@@ -115,18 +159,21 @@ func fillClaimed(ctx context.Context, tx pgx.Tx, claimed []Claimed, maxPayload i
 }
 
 const unclaimSQL = `
-	INSERT INTO posthorn.outbox_pending (seq, event_id, created_at) OVERRIDING SYSTEM VALUE
-	SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[])`
+	INSERT INTO posthorn.outbox_pending (seq, event_id, created_at, tenant_id, ordered) OVERRIDING SYSTEM VALUE
+	SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[], $4::text[], $5::bool[])`
 
 // Unclaim puts claimed events back at their places, in the same tx: a relay
 // whose claim became more deliveries than it wants in one transaction leaves
 // the rest to the next.
 func Unclaim(ctx context.Context, tx pgx.Tx, events []Claimed) error {
-	seqs, ids, times := make([]int64, len(events)), make([]EventID, len(events)), make([]time.Time, len(events))
+	n := len(events)
+	seqs, ids, times := make([]int64, n), make([]EventID, n), make([]time.Time, n)
+	tenants, ordered := make([]string, n), make([]bool, n)
 	for i, e := range events {
 		seqs[i], ids[i], times[i] = e.Seq, e.ID, e.CreatedAt
+		tenants[i], ordered[i] = e.TenantID, e.OrderingKey != ""
 	}
-	if _, err := tx.Exec(ctx, unclaimSQL, seqs, ids, times); err != nil {
+	if _, err := tx.Exec(ctx, unclaimSQL, seqs, ids, times, tenants, ordered); err != nil {
 		return fmt.Errorf("unclaim: %w", err)
 	}
 	return nil

@@ -16,7 +16,7 @@ const anySize = 16 << 20 // the largest payload that there can be
 
 func claim(t testing.TB, tx pgx.Tx, limit, maxPayload int) []outbox.Claimed {
 	t.Helper()
-	claimed, missing, err := outbox.Claim(t.Context(), tx, limit, maxPayload)
+	claimed, missing, err := outbox.Claim(t.Context(), tx, outbox.ClaimOptions{Limit: limit, MaxPayload: maxPayload})
 	if err != nil || missing != nil {
 		t.Fatal(missing, err)
 	}
@@ -78,7 +78,7 @@ func TestClaim_TakesTheOldestFirst(t *testing.T) {
 	wantTypes(t, claim(t, tx, 2, anySize), "e1", "e2")
 	wantTypes(t, claim(t, tx, 3, anySize), "e3", "e4", "e5")
 	wantTypes(t, claim(t, tx, 3, anySize), "e6")
-	if rest, _, err := outbox.Claim(t.Context(), tx, 3, anySize); rest != nil || err != nil {
+	if rest, _, err := outbox.Claim(t.Context(), tx, outbox.ClaimOptions{Limit: 3, MaxPayload: anySize}); rest != nil || err != nil {
 		t.Errorf("an empty table gives %v, %v", rest, err)
 	}
 }
@@ -186,7 +186,7 @@ func TestClaim_PassesOverPendingEventsThatAreGone(t *testing.T) {
 	execute(t, db.Pool, `INSERT INTO posthorn.outbox (event_type, payload, created_at) VALUES ('e2', '1', now() + interval '2 days')`)
 	day := value[time.Time](t, db.Pool, `SELECT now() + interval '2 days'`).UTC()
 	execute(t, db.Pool, `DROP TABLE posthorn.outbox_`+day.Format("20060102"))
-	got, missing, err := outbox.Claim(t.Context(), begin(t, db.Pool), 10, anySize)
+	got, missing, err := outbox.Claim(t.Context(), begin(t, db.Pool), outbox.ClaimOptions{Limit: 10, MaxPayload: anySize})
 	if err != nil || len(missing) != 1 {
 		t.Errorf("missing %v, %v; want the one that is gone", missing, err)
 	}

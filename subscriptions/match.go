@@ -1,5 +1,7 @@
 package subscriptions
 
+import "slices"
+
 // One event, five files:
 //
 //	  outbox/publish.go         a producer's transaction inserts the event
@@ -7,6 +9,11 @@ package subscriptions
 //	> subscriptions/match.go    decides which endpoints want it
 //	  dispatcher/sender.go      signs it and POSTs it
 //	  dispatcher/recorder.go    commits what came of it
+
+// OperationalPrefix begins the types of the events that Posthorn itself publishes.
+// They go to endpoints that ask for them by a pattern such as posthorn.* and not to
+// those that want everything.
+const OperationalPrefix = "posthorn."
 
 // Match appends to dst the subscriptions that an event of the tenant and type
 // goes to, whatever their endpoints' status, and returns it. The order is that
@@ -29,10 +36,5 @@ func appendMatching(dst, of []*Subscription, eventType string) []*Subscription {
 
 // wants is the decision itself: one of the patterns matches.
 func (s *Subscription) wants(eventType string) bool {
-	for _, p := range s.EventTypes {
-		if p.Matches(eventType) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.EventTypes, func(p Pattern) bool { return p.Matches(eventType) })
 }

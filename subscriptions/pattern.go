@@ -6,7 +6,7 @@ import (
 )
 
 // Pattern selects event types: "order.paid" exactly that type, "order.*"
-// everything below order at any depth, "*" everything.
+// everything below order at any depth, "*" everything that producers publish.
 type Pattern string
 
 // maxPatternLength is that of an event type.
@@ -35,7 +35,7 @@ func notInName(r rune) bool {
 // Matches reports whether the pattern selects the event type.
 func (p Pattern) Matches(eventType string) bool {
 	if p == "*" {
-		return true
+		return !strings.HasPrefix(eventType, OperationalPrefix)
 	}
 	// "order.*" selects what begins with "order.", not "order" itself.
 	if prefix, ok := strings.CutSuffix(string(p), "*"); ok {

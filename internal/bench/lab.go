@@ -63,7 +63,6 @@ func (l *lab) open(ctx context.Context) error {
 	l.store = subscriptions.NewStore(l.pool, keys, loopback)
 	d, err := dispatcher.New(dispatcher.Config{
 		Pool: l.pool, Directory: subscriptions.NewDirectory(keys), Guard: netguard.NewGuard(loopback), Logger: l.config.Logger,
-		MaxInFlight: rawGoroutines, // as many under way as the ceiling has
 	})
 	if err != nil {
 		return err
@@ -96,7 +95,8 @@ func (l *lab) close() {
 func (l *lab) endpoints(ctx context.Context, tenant, url string, n int) (remove func() error, err error) {
 	var ids []subscriptions.EndpointID
 	for range n {
-		e, _, err := l.store.Create(ctx, subscriptions.Draft{TenantID: tenant, URL: url, EventTypes: []string{"*"}})
+		e, _, err := l.store.Create(ctx, subscriptions.Draft{TenantID: tenant, URL: url, EventTypes: []string{"*"},
+			MaxInFlight: rawGoroutines}) // as many under way as the ceiling has
 		if err != nil {
 			return nil, err
 		}

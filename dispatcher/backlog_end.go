@@ -1,0 +1,131 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// errProbeTaken is for a probe that another node has claimed.
+var errProbeTaken = errors.New("another node probes the endpoint")
+
+const (
+	// Waits for those that are about to add to it.
+	lockBacklogSQL = `SELECT job_id FROM posthorn.backlogs WHERE endpoint_id = $1 AND job_id = $2 FOR UPDATE`
+
+	nextOfBacklogSQL = `SELECT min(next_attempt_at) FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL`
+
+	endBacklogSQL = `DELETE FROM posthorn.backlogs WHERE endpoint_id = $1`
+
+	// Large backlogs come after small ones where nodes have less room than work.
+	parkBacklogSQL = `
+		UPDATE river.river_job SET state = 'available', scheduled_at = coalesce($2, now()),
+			priority = (SELECT 1 + (count(*) > 100)::int + (count(*) > 1000)::int + (count(*) > 10000)::int FROM (
+				SELECT FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL LIMIT 10001) n)
+		WHERE id = $1 AND state IN ('scheduled', 'running') AND ` + holder + ` = $3`
+)
+
+// finish ends the backlog when nothing is left of it, or parks it until the next of
+// what is left is due.
+func (o *owner) finish() (next, error) {
+	if o.order.tracking() {
+		// Coming back means reading all that waits anew, so not for every pause.
+		due := o.order.earliest()
+		if time.Since(o.order.quietSince) < ownerPatience || time.Until(due) < ownerPatience/6 {
+			return stepWait, nil
+		}
+		return stepEnd, o.park(o.healths.clock.Now().Add(time.Until(due)))
+	}
+	ended, due, err := o.end()
+	switch {
+	case err != nil:
+		return stepWait, err
+	case ended:
+		return stepEnd, nil
+	case due.After(o.healths.clock.Now()):
+		return stepEnd, o.park(due)
+	}
+	return stepAgain, nil // something has been added
+}
+
+// end removes the backlog and its job, unless something is left, of which it gives
+// the earliest due time.
+func (o *owner) end() (ended bool, due time.Time, err error) {
+	err = o.inTransaction(func(ctx context.Context, tx pgx.Tx) error {
+		var job int64
+		err := tx.QueryRow(ctx, lockBacklogSQL, o.endpointID, o.jobID).Scan(&job)
+		if errors.Is(err, pgx.ErrNoRows) {
+			ended = true // it is another's, or gone
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var next *time.Time
+		if err := tx.QueryRow(ctx, nextOfBacklogSQL, o.jobID).Scan(&next); err != nil {
+			return err
+		}
+		if next != nil {
+			due = *next
+			return nil
+		}
+		ended = true
+		if _, err := tx.Exec(ctx, endBacklogSQL, o.endpointID); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, deleteJobsSQL, []int64{o.jobID})
+		return err
+	})
+	if err != nil {
+		return false, time.Time{}, fmt.Errorf("end the backlog of %s: %w", o.endpointID, err)
+	}
+	return ended, due, nil
+}
+
+// park leaves the backlog to whichever node looks at it next, at the given time;
+// the zero time means now.
+func (o *owner) park(until time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
+	defer cancel()
+	if _, err := o.pool.Exec(ctx, parkBacklogSQL, o.jobID, orNil(until), o.node); err != nil {
+		return fmt.Errorf("park the backlog of %s: %w", o.endpointID, err)
+	}
+	return nil
+}
+
+const settleBacklogSQL = `
+	UPDATE posthorn.deliveries SET status = $2, job_id = NULL, next_attempt_at = NULL, last_error = coalesce(nullif($3, ''), last_error),
+		finished_at = CASE WHEN $2 = 'cancelled' THEN now() END, ordering_position = CASE WHEN $2 = 'held' THEN ordering_position END
+	WHERE id = ANY(ARRAY(SELECT id FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL ORDER BY id LIMIT $4))
+	  AND status IN ('pending', 'retrying')`
+
+// settleAll holds or cancels all of the backlog and ends it.
+func (o *owner) settleAll(status Status, reason string) error {
+	for {
+		n, err := o.settleSome(status, reason)
+		if err != nil {
+			return fmt.Errorf("settle the backlog of %s: %w", o.endpointID, err)
+		}
+		if n < maxSettled {
+			break
+		}
+	}
+	ended, _, err := o.end()
+	if err == nil && !ended { // something has been added
+		err = o.park(time.Time{})
+	}
+	return err
+}
+
+// maxSettled is how many deliveries one transaction holds, cancels or resumes.
+const maxSettled = 1000
+
+func (o *owner) settleSome(status Status, reason string) (int64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
+	defer cancel()
+	tag, err := o.pool.Exec(ctx, settleBacklogSQL, o.jobID, status, reason, maxSettled)
+	return tag.RowsAffected(), err
+}

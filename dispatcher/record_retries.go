@@ -1,0 +1,84 @@
+package dispatcher
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/posthorn/posthorn/subscriptions"
+)
+
+// retryWindow is how far apart the due times in one retry job may lie.
+const retryWindow = 500 * time.Millisecond
+
+// insertRetries inserts the River jobs of the deliveries that are to be attempted
+// again: one for those of an endpoint that are due at about the same time, which
+// is when the last of them is. Those in order stay in their backlog.
+func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result, rows *resultRows) error {
+	groups := retryGroups(batch)
+	now := r.clock.Now()
+	for _, res := range batch {
+		if d := res.delivery; res.retries() && d.position != 0 {
+			rows.retryAt(d.id, now.Add(res.outcome.delay), d.chunk.jobID)
+		}
+	}
+	jobs := make([]river.InsertManyParams, len(groups))
+	for i, g := range groups {
+		jobs[i] = deliverJob(g.endpointID, now.Add(g.delay))
+	}
+	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
+	if err != nil {
+		return err
+	}
+	var dueSoon []int64
+	for i, g := range groups {
+		if g.delay < soon {
+			dueSoon = append(dueSoon, ids[i])
+		}
+		for _, at := range g.results {
+			rows.retryAt(batch[at].delivery.id, now.Add(g.delay), ids[i])
+		}
+	}
+	if len(dueSoon) > 0 {
+		_, err = tx.Exec(ctx, armJobsSQL, dueSoon)
+	}
+	return err
+}
+
+// retryGroup is the deliveries of one retry job, by their places in the batch.
+type retryGroup struct {
+	endpointID subscriptions.EndpointID
+	delay      time.Duration
+	results    []int
+}
+
+func retryGroups(batch []result) []retryGroup {
+	var retrying []int
+	for i, res := range batch {
+		if res.retries() && res.delivery.position == 0 {
+			retrying = append(retrying, i)
+		}
+	}
+	slices.SortFunc(retrying, func(a, b int) int {
+		x, y := batch[a], batch[b]
+		if c := x.delivery.chunk.endpointID.Compare(y.delivery.chunk.endpointID); c != 0 {
+			return c
+		}
+		return int(x.outcome.delay - y.outcome.delay)
+	})
+	var groups []retryGroup
+	for _, i := range retrying {
+		res := batch[i]
+		if g := len(groups) - 1; g >= 0 && groups[g].endpointID == res.delivery.chunk.endpointID &&
+			res.outcome.delay-batch[groups[g].results[0]].outcome.delay <= retryWindow && len(groups[g].results) < chunkSize {
+			groups[g].results = append(groups[g].results, i)
+			groups[g].delay = res.outcome.delay // sorted: the last is the longest
+			continue
+		}
+		groups = append(groups, retryGroup{res.delivery.chunk.endpointID, res.outcome.delay, []int{i}})
+	}
+	return groups
+}
