@@ -58,7 +58,7 @@ func TestClaim_GivesTheWholeEvent(t *testing.T) {
 	tx := begin(t, db.Pool)
 	got := claim(t, tx, 10, anySize)
 	want := []outbox.Claimed{{Seq: got[0].Seq, ID: e.ID, CreatedAt: stored.CreatedAt, TenantID: e.TenantID, Type: e.Type,
-		Payload: e.Payload, Traceparent: e.Traceparent, OccurredAt: stored.OccurredAt}}
+		Payload: e.Payload, OrderingKey: e.OrderingKey, Traceparent: e.Traceparent, OccurredAt: stored.OccurredAt}}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b outbox.EventID) bool { return a == b })); diff != "" || got[0].Seq == 0 {
 		t.Error(diff, got)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ type serviceFlags struct {
 	RetrySchedule        retrySchedule  `env:"POSTHORN_RETRY_SCHEDULE" default:"${default_schedule}" help:"Wait before each attempt after the first, in ms, s, m or h, ±20 %; none: no retries."`
 	Retention            retention      `env:"POSTHORN_RETENTION" default:"720h" help:"How long finished events, deliveries and attempts are kept, in h, by whole days (UTC); at least 1h."`
 	AttemptTimeout       attemptTimeout `env:"POSTHORN_ATTEMPT_TIMEOUT" default:"15s" help:"Limit on one attempt as a whole, in ms, s or m."`
+	BreakerFailures      count          `env:"POSTHORN_BREAKER_FAILURES" default:"10" help:"Failed attempts in a row, over 5 s at least, after which an endpoint is left alone and probed; 0: never."`
+	DisableAfter         disableAfter   `env:"POSTHORN_DISABLE_AFTER" default:"120h" help:"How long an endpoint may only fail, and 10 times at least, before it is disabled, in m or h; never: it is not."`
+	DrainRate            count          `env:"POSTHORN_DRAIN_RATE" default:"100" help:"Held deliveries of a resumed endpoint that are sent in a second, at most."`
 }
 
 // operatorKey checks that the key can be sent in a header.
@@ -154,4 +158,46 @@ const leaseMargin = 15 * time.Second
 // lease is the dispatcher's for this timeout, and at least its default.
 func (t attemptTimeout) lease() time.Duration {
 	return max(30*time.Second, time.Duration(t)+leaseMargin)
+}
+
+// count is a number of things.
+type count int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *count) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 0 || n > 1_000_000 {
+		return fmt.Errorf("%q is not a whole number from 0 to 1000000", text)
+	}
+	*c = count(n)
+	return nil
+}
+
+// disableAfter is a duration, or never as a negative one.
+type disableAfter time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *disableAfter) UnmarshalText(text []byte) error {
+	if string(text) == "never" {
+		*d = -1
+		return nil
+	}
+	duration, err := time.ParseDuration(string(text))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a duration such as 120h, nor never", text)
+	case duration < time.Minute:
+		return fmt.Errorf("%s is less than 1m", duration)
+	}
+	*d = disableAfter(duration)
+	return nil
+}
+
+// faults are what the dispatcher is told about endpoints that fail.
+func (f serviceFlags) faults() faultConfig {
+	c := faultConfig{breakerFailures: int(f.BreakerFailures), disableAfter: time.Duration(f.DisableAfter), drainRate: int(f.DrainRate)}
+	if c.breakerFailures == 0 {
+		c.breakerFailures = -1
+	}
+	return c
 }

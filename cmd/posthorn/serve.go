@@ -56,7 +56,7 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 	service, err := newService(ctx, serviceConfig{
 		databaseURL: url, listener: listener, roles: c.Roles, operatorKey: key, keyset: string(c.EncryptionKeyset),
 		policy:   netguard.Policy{AllowHTTP: c.AllowHTTP, AllowNetworks: c.AllowPrivateNetworks},
-		schedule: c.RetrySchedule, attemptTimeout: c.AttemptTimeout, retention: c.Retention, noHandoff: !c.Handoff, telemetry: t,
+		schedule: c.RetrySchedule, attemptTimeout: c.AttemptTimeout, retention: c.Retention, faults: c.faults(), noHandoff: !c.Handoff, telemetry: t,
 	})
 	if err != nil {
 		return err

@@ -34,8 +34,16 @@ type serviceConfig struct {
 	schedule       retrySchedule
 	attemptTimeout attemptTimeout
 	retention      retention
+	faults         faultConfig
 	noHandoff      bool
 	telemetry      *telemetry.Telemetry
+}
+
+// faultConfig says what is done about endpoints that fail; see dispatcher.Config.
+type faultConfig struct {
+	breakerFailures int
+	disableAfter    time.Duration
+	drainRate       int
 }
 
 // service is one process of Posthorn: the API, the dispatcher or both.
@@ -129,6 +137,9 @@ func (s *service) newDispatcher(directory *subscriptions.Directory) (*dispatcher
 		Pool: s.pool, Directory: directory, Version: versionOf().Version,
 		Guard: netguard.NewGuard(c.policy), Retry: dispatcher.RetryPolicy{Schedule: c.schedule},
 		AttemptTimeout: time.Duration(c.attemptTimeout), Lease: c.attemptTimeout.lease(), Retention: time.Duration(c.retention), NoHandoff: c.noHandoff,
+		Breaker:        dispatcher.BreakerPolicy{Failures: c.faults.breakerFailures},
+		Disable:        dispatcher.DisablePolicy{After: c.faults.disableAfter},
+		DrainPerSecond: c.faults.drainRate,
 		Logger: s.logger, Meter: c.telemetry.MeterProvider().Meter(scope),
 	}
 	if c.telemetry.TracingEnabled() {
