@@ -128,10 +128,13 @@ func beginBacklogs(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx],
 	return err
 }
 
-// A parked backlog is looked at at once; one that a node owns is left alone.
+// A parked backlog is looked at at once; one that a node owns is left alone, and so
+// is one that somebody is at just now: whoever parks it looks first.
 const wakeBacklogsSQL = `
-	UPDATE river.river_job j SET scheduled_at = now() FROM posthorn.backlogs b
-	WHERE b.endpoint_id = ANY($1) AND j.id = b.job_id AND j.state = 'available' AND j.scheduled_at > now()`
+	UPDATE river.river_job SET scheduled_at = now() WHERE id IN (
+		SELECT j.id FROM posthorn.backlogs b JOIN river.river_job j ON j.id = b.job_id
+		WHERE b.endpoint_id = ANY($1) AND j.state = 'available' AND j.scheduled_at > now()
+		ORDER BY j.id FOR UPDATE OF j SKIP LOCKED)`
 
 func wakeBacklogs(ctx context.Context, tx pgx.Tx, endpoints []subscriptions.EndpointID) error {
 	if len(endpoints) == 0 {

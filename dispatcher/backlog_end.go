@@ -20,6 +20,9 @@ const (
 
 	endBacklogSQL = `DELETE FROM posthorn.backlogs WHERE endpoint_id = $1`
 
+	// Waits for a recorder that is about to change it.
+	heldBackSQL = `SELECT breaker <> 'closed' FROM posthorn.endpoint_health WHERE endpoint_id = $1 FOR SHARE`
+
 	// Large backlogs come after small ones where nodes have less room than work.
 	parkBacklogSQL = `
 		UPDATE river.river_job SET state = 'available', scheduled_at = coalesce($2, now()),
@@ -37,23 +40,21 @@ func (o *owner) finish() (next, error) {
 		if time.Since(o.order.quietSince) < ownerPatience || time.Until(due) < ownerPatience/6 {
 			return stepWait, nil
 		}
-		return stepEnd, o.park(o.healths.clock.Now().Add(time.Until(due)))
 	}
-	ended, due, err := o.end()
+	ended, err := o.end()
 	switch {
 	case err != nil:
 		return stepWait, err
 	case ended:
 		return stepEnd, nil
-	case due.After(o.healths.clock.Now()):
-		return stepEnd, o.park(due)
 	}
 	return stepAgain, nil // something has been added
 }
 
-// end removes the backlog and its job, unless something is left, of which it gives
-// the earliest due time.
-func (o *owner) end() (ended bool, due time.Time, err error) {
+// end removes the backlog and its job; or, when what is left of it is not due yet,
+// parks it until then. It reports false when something is due. Who adds to the
+// backlog waits meanwhile, and wakes it afterwards.
+func (o *owner) end() (ended bool, err error) {
 	err = o.inTransaction(func(ctx context.Context, tx pgx.Tx) error {
 		var job int64
 		err := tx.QueryRow(ctx, lockBacklogSQL, o.endpointID, o.jobID).Scan(&job)
@@ -64,33 +65,65 @@ func (o *owner) end() (ended bool, due time.Time, err error) {
 		if err != nil {
 			return err
 		}
-		var next *time.Time
-		if err := tx.QueryRow(ctx, nextOfBacklogSQL, o.jobID).Scan(&next); err != nil {
+		var due *time.Time
+		if err := tx.QueryRow(ctx, nextOfBacklogSQL, o.jobID).Scan(&due); err != nil {
 			return err
 		}
-		if next != nil {
-			due = *next
-			return nil
+		if o.order.tracking() { // what is due waits behind what is not
+			first := o.healths.clock.Now().Add(time.Until(o.order.earliest()))
+			due = &first
 		}
-		ended = true
-		if _, err := tx.Exec(ctx, endBacklogSQL, o.endpointID); err != nil {
-			return err
+		switch {
+		case due == nil:
+			ended = true
+			return o.remove(ctx, tx)
+		case due.After(o.healths.clock.Now()):
+			ended = true
+			_, err = tx.Exec(ctx, parkBacklogSQL, o.jobID, due, o.node)
 		}
-		_, err = tx.Exec(ctx, deleteJobsSQL, []int64{o.jobID})
 		return err
 	})
 	if err != nil {
-		return false, time.Time{}, fmt.Errorf("end the backlog of %s: %w", o.endpointID, err)
+		return false, fmt.Errorf("end the backlog of %s: %w", o.endpointID, err)
 	}
-	return ended, due, nil
+	return ended, nil
 }
 
-// park leaves the backlog to whichever node looks at it next, at the given time;
-// the zero time means now.
+func (o *owner) remove(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, endBacklogSQL, o.endpointID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, deleteJobsSQL, []int64{o.jobID})
+	return err
+}
+
+// park leaves the backlog to whichever node looks at it next: at the given time, or
+// at once if it is the zero time.
 func (o *owner) park(until time.Time) error {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	if _, err := o.pool.Exec(ctx, parkBacklogSQL, o.jobID, orNil(until), o.node); err != nil {
+		return fmt.Errorf("park the backlog of %s: %w", o.endpointID, err)
+	}
+	return nil
+}
+
+// parkHeldBack parks the backlog until the breaker lets a probe through; a breaker
+// that has closed in between is seen, and one that closes afterwards wakes it.
+func (o *owner) parkHeldBack(until time.Time) error {
+	err := o.inTransaction(func(ctx context.Context, tx pgx.Tx) error {
+		var heldBack bool
+		err := tx.QueryRow(ctx, heldBackSQL, o.endpointID).Scan(&heldBack)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if !heldBack {
+			until = time.Time{}
+		}
+		_, err = tx.Exec(ctx, parkBacklogSQL, o.jobID, orNil(until), o.node)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("park the backlog of %s: %w", o.endpointID, err)
 	}
 	return nil
@@ -113,7 +146,7 @@ func (o *owner) settleAll(status Status, reason string) error {
 			break
 		}
 	}
-	ended, _, err := o.end()
+	ended, err := o.end()
 	if err == nil && !ended { // something has been added
 		err = o.park(time.Time{})
 	}

@@ -70,7 +70,7 @@ func (d *Dispatcher) sendingParts(telemetry *telemetry) {
 	d.feeder = &feeder{
 		pool: c.Pool, directory: c.Directory, healths: d.healths, lanes: d.lanes, node: c.NodeName,
 		lease: c.Lease, probeTime: c.Breaker.ProbeTime, logger: c.Logger, reaching: c.reaching,
-		owners: map[subscriptions.EndpointID]*owner{}, closing: make(chan struct{}),
+		turns: make(chan struct{}, ownersAtOnce), owners: map[subscriptions.EndpointID]*owner{}, closing: make(chan struct{}),
 	}
 	d.node = &node{pool: c.Pool, name: c.NodeName, version: c.Version,
 		logger: c.Logger, counters: telemetry, reaching: c.reaching,

@@ -29,6 +29,10 @@ type feeder struct {
 	logger    *slog.Logger
 	reaching  reaching
 
+	// turns bounds how many owners use the database at once: their number must not
+	// keep the relay and the recorder from it.
+	turns chan struct{}
+
 	mu      sync.Mutex
 	owners  map[subscriptions.EndpointID]*owner
 	closing chan struct{} // closed when nothing more is to be loaded
@@ -57,7 +61,7 @@ func (f *feeder) Work(ctx context.Context, job *river.Job[backlogArgs]) error {
 		return err
 	}
 	f.own(endpoint, job.ID, newLease(asked, f.lease))
-	return river.JobSnooze(f.lease) // changes nothing: the job is kept already
+	return nil // the job is kept
 }
 
 // own makes this node the owner of a backlog.

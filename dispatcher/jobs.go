@@ -98,7 +98,8 @@ func newInserter(pool *pgxpool.Pool) (*river.Client[pgx.Tx], error) {
 const soon = 11 * time.Second
 
 // River has no public call for what follows: many jobs at once, in our
-// transaction, whatever their state. These are the only statements on its table.
+// transaction, whatever their state. Where several are locked it is in the order of
+// their ids, so that no two of these wait for each other.
 
 // holder is the node that has a job: the last that River gave it to, or the one
 // whose relay kept it.
@@ -107,15 +108,16 @@ const holder = `coalesce(attempted_by[array_upper(attempted_by, 1)], args->>'nod
 const (
 	// A finished chunk's job. Should River have it running just now, its own
 	// update finds nothing and is a no-op.
-	deleteJobsSQL = `DELETE FROM river.river_job WHERE id = ANY($1)`
+	deleteJobsSQL = `DELETE FROM river.river_job WHERE id = ANY(ARRAY(
+		SELECT id FROM river.river_job WHERE id = ANY($1) ORDER BY id FOR UPDATE))`
 
 	// River's scheduler looks every five seconds, five seconds ahead. A job due
 	// sooner is made available at once: the fetch heeds its time, as River itself
 	// has it with short snoozes.
 	armJobsSQL = `UPDATE river.river_job SET state = 'available' WHERE id = ANY($1) AND state = 'scheduled'`
 
-	// A job that this node keeps after its worker has returned, for a lease. River's
-	// own snooze comes in a moment, and finds it running no more. The look does not
+	// A job that this node keeps after its worker has returned, for a lease. River,
+	// which would call it completed, finds it running no more. The look does not
 	// count: a job that is looked at for weeks must not run out of attempts.
 	keepJobSQL = `UPDATE river.river_job SET state = 'scheduled', scheduled_at = now() + $2, attempt = greatest(attempt - 1, 0)
 		WHERE id = $1 AND state = 'running'`
@@ -126,7 +128,8 @@ const (
 
 	// The lease of what is still in hand; what is not returned has been lost.
 	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
-		WHERE id = ANY($1) AND state IN ('scheduled', 'running') AND ` + holder + ` = $3 RETURNING id`
+		WHERE id = ANY(ARRAY(SELECT id FROM river.river_job WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+		  AND state IN ('scheduled', 'running') AND ` + holder + ` = $3 RETURNING id`
 
 	// Everything that a node had, for the others: its chunks, and what it was at.
 	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()

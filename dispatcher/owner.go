@@ -52,6 +52,8 @@ const (
 	// ownerPatience is how long an owner with nothing to send stays, where others
 	// may add to the backlog at any moment: coming back means reading it anew.
 	ownerPatience = 30 * time.Second
+	// ownersAtOnce is how many owners use the database at once.
+	ownersAtOnce = 3
 	// failedPause is the pause after a database's error.
 	failedPause = time.Second
 )
@@ -59,7 +61,9 @@ const (
 // run feeds the lane until the backlog has ended, is parked, or is another's.
 func (o *owner) run() {
 	for o.lease.held() {
+		o.turns <- struct{}{}
 		next, err := o.step()
+		<-o.turns
 		switch {
 		case err != nil:
 			o.logger.Error("a backlog will be looked at again", "endpoint", o.endpointID, "error", err)
@@ -111,7 +115,7 @@ func (o *owner) step() (next, error) {
 	}
 	switch gate, until := o.healths.gate(sub); gate {
 	case gateClosed:
-		return o.whenIdle(busy, func() error { return o.park(until) })
+		return o.whenIdle(busy, func() error { return o.parkHeldBack(until) })
 	case gateProbe:
 		if busy {
 			return stepWait, nil

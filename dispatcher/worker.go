@@ -37,7 +37,7 @@ func (w *worker) NextRetry(*river.Job[deliverArgs]) time.Time { return time.Now(
 func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	w.reaching.at(workerFetched)
 	if c := w.lanes.holds(job.ID); c != nil && c.lease.held() {
-		return river.JobSnooze(w.lease) // a renewal came late; nobody else has it
+		return w.keep(ctx, job.ID) // a renewal came late; nobody else has it
 	}
 	// This node may have relayed nothing for a while: an endpoint that it has not
 	// seen would look deleted, and a changed one would be called as it was.
@@ -63,10 +63,21 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if !w.lanes.reserve(sub, len(c.deliveries)) {
 		return w.moveToBacklog(ctx, job, endpoint)
 	}
+	if err := w.keep(ctx, job.ID); err != nil {
+		w.lanes.unreserve(endpoint, len(c.deliveries))
+		return err
+	}
 	c.lease = newLease(asked, w.lease)
 	w.lanes.take(c)
 	w.reaching.at(workerHandedOver)
-	return river.JobSnooze(w.lease)
+	return nil // the job is kept
+}
+
+func (w *worker) keep(ctx context.Context, jobID int64) error {
+	if _, err := w.pool.Exec(ctx, keepJobSQL, jobID, w.lease); err != nil {
+		return fmt.Errorf("keep job %d: %w", jobID, err)
+	}
+	return nil
 }
 
 // ofJob are the unfinished deliveries of a job: those that wait, and those of a

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ type benchCommand struct {
 	Endpoints  int           `default:"1" help:"Endpoints that each event goes to."`
 	Rounds     int           `default:"3" help:"How often net/http and Posthorn take turns; medians are printed."`
 	LatencyFor time.Duration `default:"10s" help:"How long events are published at 100 a second."`
+	Isolation  time.Duration `placeholder:"DURATION" help:"Measure instead how healthy endpoints fare beside hanging and failing ones, each case for so long."`
+	Case       string        `placeholder:"TEXT" help:"Of those only the cases whose names hold this."`
 	JSON       bool          `name:"json" help:"Print JSON."`
 	Receiver   bool          `hidden:"" help:"Be the receiver of a benchmark."`
 }
@@ -45,6 +48,9 @@ func (c *benchCommand) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
+	if c.Isolation > 0 {
+		return c.isolation(ctx, s, executable)
+	}
 	r, err := bench.Run(ctx, bench.Config{
 		Executable: executable, Events: c.Events, Endpoints: c.Endpoints, Rounds: c.Rounds,
 		LatencyFor: c.LatencyFor, Progress: s.err,
@@ -60,6 +66,37 @@ func (c *benchCommand) Run(ctx context.Context, s *streams) error {
 		DeliveriesPerSecond: r.DeliveriesPerSecond, Ratio: r.Ratio, RecordedSeconds: r.RecordedSeconds,
 		LatencyP50Ms: milliseconds(r.LatencyP50), LatencyP99Ms: milliseconds(r.LatencyP99),
 	})
+}
+
+// isolationJSON is a case as --json prints it.
+type isolationJSON struct {
+	Case      string  `json:"case"`
+	Healthy   int     `json:"healthy_endpoints"`
+	Endpoints int     `json:"endpoints"`
+	P50Ms     float64 `json:"p50_ms"`
+	P99Ms     float64 `json:"p99_ms"`
+	MaxMs     float64 `json:"max_ms"`
+}
+
+func (c *benchCommand) isolation(ctx context.Context, s *streams, executable string) error {
+	cases, err := bench.RunIsolation(ctx, bench.Config{Executable: executable, Progress: s.err, Logger: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelError}))}, c.Case, c.Isolation)
+	if err != nil {
+		return err
+	}
+	if !c.JSON {
+		fmt.Fprintf(s.out, "commit to received at the healthy endpoints, 10 events/s each, for %s\n\n%-50s %9s %9s %9s\n", c.Isolation, "", "p50", "p99", "max")
+	}
+	for _, i := range cases {
+		if c.JSON {
+			err = json.NewEncoder(s.out).Encode(isolationJSON{i.Case, i.Healthy, i.Endpoints, milliseconds(i.P50), milliseconds(i.P99), milliseconds(i.Max)})
+		} else {
+			_, err = fmt.Fprintf(s.out, "%-50s %6.1f ms %6.1f ms %6.1f ms\n", i.Case, milliseconds(i.P50), milliseconds(i.P99), milliseconds(i.Max))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printReport(w io.Writer, r bench.Report) error {

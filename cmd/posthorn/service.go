@@ -140,7 +140,7 @@ func (s *service) newDispatcher(directory *subscriptions.Directory) (*dispatcher
 		Breaker:        dispatcher.BreakerPolicy{Failures: c.faults.breakerFailures},
 		Disable:        dispatcher.DisablePolicy{After: c.faults.disableAfter},
 		DrainPerSecond: c.faults.drainRate,
-		Logger: s.logger, Meter: c.telemetry.MeterProvider().Meter(scope),
+		Logger:         s.logger, Meter: c.telemetry.MeterProvider().Meter(scope),
 	}
 	if c.telemetry.TracingEnabled() {
 		config.Tracer = c.telemetry.TracerProvider().Tracer(scope)

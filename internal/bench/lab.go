@@ -2,19 +2,16 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/posthorn/posthorn/dispatcher"
 	"github.com/posthorn/posthorn/internal/devdb"
 	"github.com/posthorn/posthorn/internal/netguard"
 	"github.com/posthorn/posthorn/migrations"
-	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
@@ -176,7 +173,7 @@ func (l *lab) latency(ctx context.Context, r *receiver, during time.Duration) (p
 			return 0, 0, ctx.Err()
 		case <-tick.C:
 		}
-		if err := l.publishTimed(ctx); err != nil {
+		if err := l.publishTo(ctx, "timed"); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -188,13 +185,4 @@ func (l *lab) latency(ctx context.Context, r *receiver, during time.Duration) (p
 		return 0, 0, err
 	}
 	return t.P50, t.P99, remove()
-}
-
-// publishTimed commits an event that says when its commit was asked for.
-func (l *lab) publishTimed(ctx context.Context) error {
-	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		payload := fmt.Sprintf(`{"sent_at":%d,"data":%q}`, time.Now().UnixNano(), strings.Repeat("x", payloadBytes-45))
-		_, err := outbox.Publish(ctx, tx, outbox.Event{TenantID: "timed", Type: "bench.timed", Payload: json.RawMessage(payload)})
-		return err
-	})
 }

@@ -51,6 +51,8 @@ type tally struct {
 	LastAt   int64         `json:"last_at"`
 	P50      time.Duration `json:"p50"`
 	P99      time.Duration `json:"p99"`
+	Max      time.Duration `json:"max"`
+	Timed    int64         `json:"timed"`
 }
 
 // ServeHTTP implements http.Handler.
@@ -62,8 +64,17 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		now := time.Now()
-		if r.URL.Path == "/timed" {
+		switch r.URL.Path {
+		case "/timed":
 			c.time(now, body)
+		case "/hang":
+			select {
+			case <-time.After(30 * time.Second):
+			case <-r.Context().Done():
+			}
+		case "/fail":
+			w.WriteHeader(http.StatusInternalServerError)
+			return
 		}
 		c.lastAt.Store(now.UnixNano())
 		c.n.Add(1)
@@ -98,7 +109,7 @@ func (c *counter) tally() tally {
 	t := tally{Received: c.n.Load(), LastAt: c.lastAt.Load()}
 	if n := len(c.latencies); n > 0 {
 		slices.Sort(c.latencies)
-		t.P50, t.P99 = c.latencies[n/2], c.latencies[n*99/100]
+		t.P50, t.P99, t.Max, t.Timed = c.latencies[n/2], c.latencies[n*99/100], c.latencies[n-1], int64(n)
 	}
 	return t
 }
