@@ -35,15 +35,35 @@ func (h handlers) decide(ctx context.Context, e outbox.Stored, shown *EventDetai
 	if err != nil {
 		return err
 	}
-	all := decisions(e.EventType, considered, deliveries)
+	holders, err := h.holders(ctx, deliveries)
+	if err != nil {
+		return err
+	}
+	all := decisions(e.EventType, considered, deliveries, holders)
 	shown.HasMoreEndpoints = len(all) > maxDecisions
 	shown.Endpoints = all[:min(len(all), maxDecisions)]
 	return nil
 }
 
+// holders are the endpoints, as they are now, that hold one of the deliveries.
+func (h handlers) holders(ctx context.Context, deliveries []dispatcher.Delivery) (map[subscriptions.EndpointID]subscriptions.Endpoint, error) {
+	var ids []subscriptions.EndpointID
+	for _, d := range deliveries {
+		if d.Status == dispatcher.Held {
+			ids = append(ids, d.EndpointID)
+		}
+	}
+	if ids == nil {
+		return nil, nil
+	}
+	return h.config.Endpoints.ByID(ctx, endpointScope(ctx), ids)
+}
+
 // decisions joins the endpoints that were considered with what the event became
 // for them, those that it goes to first.
-func decisions(eventType string, considered []subscriptions.Considered, deliveries []dispatcher.Delivery) []Decision {
+func decisions(eventType string, considered []subscriptions.Considered, deliveries []dispatcher.Delivery,
+	holders map[subscriptions.EndpointID]subscriptions.Endpoint,
+) []Decision {
 	patterns := make(map[subscriptions.EndpointID][]subscriptions.Pattern, len(considered))
 	for _, c := range considered {
 		patterns[c.EndpointID] = c.EventTypes
@@ -53,7 +73,7 @@ func decisions(eventType string, considered []subscriptions.Considered, deliveri
 		id := d.ID.String()
 		all = append(all, Decision{
 			EndpointID: d.EndpointID.String(), Decision: string(d.Status), DeliveryID: &id,
-			Reason: matchReason(eventType, patterns[d.EndpointID]) + statusReason(d),
+			Reason: matchReason(eventType, patterns[d.EndpointID]) + statusReason(d, holders[d.EndpointID]),
 		})
 		delete(patterns, d.EndpointID)
 	}
@@ -83,7 +103,9 @@ func matchReason(eventType string, patterns []subscriptions.Pattern) string {
 	return fmt.Sprintf("Its pattern %s matches. ", patterns[i])
 }
 
-func statusReason(d dispatcher.Delivery) string {
+// statusReason says what the delivery's status means; of a held one the endpoint
+// says why, the zero one when it can't be read.
+func statusReason(d dispatcher.Delivery, holder subscriptions.Endpoint) string {
 	attempts := count(d.Attempts, "attempt")
 	switch d.Status {
 	case dispatcher.Pending:
@@ -91,7 +113,7 @@ func statusReason(d dispatcher.Delivery) string {
 	case dispatcher.Retrying:
 		return fmt.Sprintf("Another attempt is to come after %s: %s.", attempts, orElse(d.LastError, "a retry was asked for"))
 	case dispatcher.Held:
-		return "The endpoint is paused or disabled; the delivery waits for it to be resumed."
+		return heldReason(holder)
 	case dispatcher.Delivered:
 		return fmt.Sprintf("Delivered after %s.", attempts)
 	case dispatcher.Dead:
@@ -100,6 +122,19 @@ func statusReason(d dispatcher.Delivery) string {
 		return "Cancelled: somebody did, or the endpoint was deleted."
 	}
 	return ""
+}
+
+func heldReason(e subscriptions.Endpoint) string {
+	const until = "the delivery is held until the endpoint is resumed."
+	switch e.Status {
+	case subscriptions.Paused:
+		return "The endpoint is paused; " + until
+	case subscriptions.Disabled:
+		return fmt.Sprintf("The endpoint is disabled (%s); %s", orElse(e.DisabledReason, "no reason is known"), until)
+	case subscriptions.Enabled:
+		return "The endpoint has been resumed; the delivery, which was held, will be sent."
+	}
+	return "The endpoint is paused or disabled; " + until
 }
 
 func orElse(text, other string) string {

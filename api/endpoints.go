@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/posthorn/posthorn/dispatcher"
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
@@ -20,11 +21,13 @@ func (h handlers) CreateEndpoint(ctx context.Context, r CreateEndpointRequestObj
 	e, secret, err := h.config.Endpoints.Create(ctx, subscriptions.Draft{
 		TenantID: tenant, URL: r.Body.URL, EventTypes: r.Body.EventTypes, Metadata: r.Body.Metadata,
 		Description: orZero(r.Body.Description), PayloadFormat: orZero(r.Body.PayloadFormat),
+		MaxInFlight: orZero(r.Body.MaxInFlight), RateLimitPerSecond: orZero(r.Body.RateLimitPerSecond), Ordering: orZero(r.Body.Ordering),
 	})
 	if err != nil {
 		return nil, err
 	}
-	shown, text := showEndpoint(e), secret.Reveal()
+	// No query for the health of what is new: if it failed, the secret would be lost.
+	shown, text := showEndpoint(e, dispatcher.EndpointHealth{Breaker: "closed"}), secret.Reveal()
 	shown.Secret = &text
 	return CreateEndpoint201JSONResponse{Body: shown, Headers: CreateEndpoint201ResponseHeaders{ETag: etag(e)}}, nil
 }
@@ -45,8 +48,12 @@ func (h handlers) ListEndpoints(ctx context.Context, r ListEndpointsRequestObjec
 	if err != nil {
 		return nil, err
 	}
-	p := pageOf(found, limit, showEndpoint, func(e subscriptions.Endpoint) *string { return idCursor(l, e.ID) })
-	return ListEndpoints200JSONResponse{Data: p.data, NextCursor: p.next, HasMore: p.more}, nil
+	p := pageOf(found, limit, itself, func(e subscriptions.Endpoint) *string { return idCursor(l, e.ID) })
+	shown, err := h.showWithHealth(ctx, p.data...)
+	if err != nil {
+		return nil, err
+	}
+	return ListEndpoints200JSONResponse{Data: shown, NextCursor: p.next, HasMore: p.more}, nil
 }
 
 // GetEndpoint implements GET /v1/endpoints/{id}.
@@ -59,7 +66,11 @@ func (h handlers) GetEndpoint(ctx context.Context, r GetEndpointRequestObject) (
 	if err != nil {
 		return nil, err
 	}
-	return GetEndpoint200JSONResponse{Body: showEndpoint(e), Headers: GetEndpoint200ResponseHeaders{ETag: etag(e)}}, nil
+	shown, err := h.showWithWaiting(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return GetEndpoint200JSONResponse{Body: shown, Headers: GetEndpoint200ResponseHeaders{ETag: etag(e)}}, nil
 }
 
 // UpdateEndpoint implements PATCH /v1/endpoints/{id}.
@@ -75,11 +86,52 @@ func (h handlers) UpdateEndpoint(ctx context.Context, r UpdateEndpointRequestObj
 	e, err := h.config.Endpoints.Update(ctx, endpointScope(ctx), id, subscriptions.Update{
 		URL: r.Body.URL, EventTypes: r.Body.EventTypes, Description: r.Body.Description,
 		PayloadFormat: r.Body.PayloadFormat, Metadata: r.Body.Metadata, IfVersion: version,
+		MaxInFlight: r.Body.MaxInFlight, RateLimitPerSecond: r.Body.RateLimitPerSecond.change(), Ordering: r.Body.Ordering,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return UpdateEndpoint200JSONResponse{Body: showEndpoint(e), Headers: UpdateEndpoint200ResponseHeaders{ETag: etag(e)}}, nil
+	shown, err := h.showWithHealth(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return UpdateEndpoint200JSONResponse{Body: shown[0], Headers: UpdateEndpoint200ResponseHeaders{ETag: etag(e)}}, nil
+}
+
+// PauseEndpoint implements POST /v1/endpoints/{id}/pause.
+func (h handlers) PauseEndpoint(ctx context.Context, r PauseEndpointRequestObject) (PauseEndpointResponseObject, error) {
+	e, shown, err := h.setStatus(ctx, r.ID, h.config.Endpoints.Pause)
+	if err != nil {
+		return nil, err
+	}
+	return PauseEndpoint200JSONResponse{Body: shown, Headers: PauseEndpoint200ResponseHeaders{ETag: etag(e)}}, nil
+}
+
+// ResumeEndpoint implements POST /v1/endpoints/{id}/resume.
+func (h handlers) ResumeEndpoint(ctx context.Context, r ResumeEndpointRequestObject) (ResumeEndpointResponseObject, error) {
+	e, shown, err := h.setStatus(ctx, r.ID, h.config.Endpoints.Resume)
+	if err != nil {
+		return nil, err
+	}
+	return ResumeEndpoint200JSONResponse{Body: shown, Headers: ResumeEndpoint200ResponseHeaders{ETag: etag(e)}}, nil
+}
+
+func (h handlers) setStatus(ctx context.Context, text string,
+	set func(context.Context, subscriptions.Scope, subscriptions.EndpointID) (subscriptions.Endpoint, error),
+) (subscriptions.Endpoint, Endpoint, error) {
+	id, err := subscriptions.ParseEndpointID(text)
+	if err != nil {
+		return subscriptions.Endpoint{}, Endpoint{}, errNoSuchID
+	}
+	e, err := set(ctx, endpointScope(ctx), id)
+	if err != nil {
+		return e, Endpoint{}, err
+	}
+	shown, err := h.showWithHealth(ctx, e)
+	if err != nil {
+		return e, Endpoint{}, err
+	}
+	return e, shown[0], nil
 }
 
 // DeleteEndpoint implements DELETE /v1/endpoints/{id}.
@@ -98,7 +150,7 @@ func endpointScope(ctx context.Context) subscriptions.Scope {
 	return subscriptions.Scope{TenantID: scope(ctx)}
 }
 
-func showEndpoint(e subscriptions.Endpoint) Endpoint {
+func showEndpoint(e subscriptions.Endpoint, health dispatcher.EndpointHealth) Endpoint {
 	patterns := make([]string, len(e.EventTypes))
 	for i, p := range e.EventTypes {
 		patterns[i] = string(p)
@@ -106,7 +158,8 @@ func showEndpoint(e subscriptions.Endpoint) Endpoint {
 	return Endpoint{
 		ID: e.ID.String(), Object: "endpoint", TenantID: e.TenantID, URL: e.URL, EventTypes: patterns,
 		Description: e.Description, PayloadFormat: e.PayloadFormat, Metadata: e.Metadata,
-		Status: e.Status, DisabledReason: orNull(e.DisabledReason),
+		MaxInFlight: e.MaxInFlight, RateLimitPerSecond: nonZero(e.RateLimitPerSecond), Ordering: e.Ordering,
+		Status: e.Status, DisabledReason: orNull(e.DisabledReason), Health: showHealth(health),
 		CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(),
 	}
 }
@@ -160,10 +213,13 @@ func orZero[T any](p *T) T {
 }
 
 // orNull shows an empty text as null.
-func orNull[T ~string](s T) *string {
-	if s == "" {
+func orNull[T ~string](s T) *string { return nonZero(string(s)) }
+
+// nonZero shows a zero value as null.
+func nonZero[T comparable](v T) *T {
+	var zero T
+	if v == zero {
 		return nil
 	}
-	text := string(s)
-	return &text
+	return &v
 }

@@ -49,6 +49,44 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
+func TestThePaceOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	op := setup(t).operator(t)
+	pace := func(a answer) string {
+		e := a.object()
+		return words(e["max_in_flight"], e["rate_limit_per_second"], e["ordering"])
+	}
+	create := func(members string) answer {
+		return op.post("/v1/endpoints", `{"url":"https://a.example","event_types":["*"]`+members+`}`).want(http.StatusCreated)
+	}
+	for members, want := range map[string]string{
+		``: "16 <nil> none",
+		`,"rate_limit_per_second":null,"ordering":"none"`:                   "16 <nil> none",
+		`,"max_in_flight":1,"rate_limit_per_second":0.01`:                   "1 0.01 none",
+		`,"max_in_flight":256,"rate_limit_per_second":1e4,"ordering":"key"`: "256 10000 key",
+	} {
+		if got := pace(create(members)); got != want {
+			t.Errorf("%s: %s, want %s", members, got, want)
+		}
+	}
+	target := "/v1/endpoints/" + create("").object()["id"].(string)
+	for _, c := range []struct{ body, want string }{ // in their order
+		{`{"max_in_flight":40,"rate_limit_per_second":2.5,"ordering":"key"}`, "40 2.5 key"},
+		{`{"description":"left as it is"}`, "40 2.5 key"},
+		{`{"rate_limit_per_second":null}`, "40 <nil> key"},
+		{`{"rate_limit_per_second":7}`, "40 7 key"},
+		{`{"ordering":"none","max_in_flight":16}`, "16 7 none"},
+	} {
+		changed := op.do("PATCH", target, c.body).want(http.StatusOK)
+		if got := pace(changed); got != c.want || pace(op.get(target)) != c.want {
+			t.Errorf("%s: %s, want %s", c.body, got, c.want)
+		}
+	}
+	if l := op.get("/v1/endpoints?limit=1").list(); l.Data[0]["rate_limit_per_second"] != 7.0 {
+		t.Errorf("listed: %v", l.Data)
+	}
+}
+
 func TestIfMatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -107,6 +145,18 @@ func TestRefusedEndpointsNameTheFields(t *testing.T) {
 		{"NULInTheDescription", `{"url":"https://a.example","event_types":["*"],"description":"a\u0000b"}`, "/description", "NUL"},
 		{"NULInTheTenant", `{"url":"https://a.example","event_types":["*"],"tenant_id":"\u0000"}`, "/tenant_id", "NUL"},
 		{"AnEmptyTenant", `{"url":"https://a.example","event_types":["*"],"tenant_id":""}`, "/tenant_id", "at least 1 character"},
+		{"NoneInFlight", `{"url":"https://a.example","event_types":["*"],"max_in_flight":0}`, "/max_in_flight", "at least 1"},
+		{"ManyInFlight", `{"url":"https://a.example","event_types":["*"],"max_in_flight":257}`, "/max_in_flight", "at most 256"},
+		{"HalfInFlight", `{"url":"https://a.example","event_types":["*"],"max_in_flight":1.5}`, "/max_in_flight", "must be a whole number, not a number"},
+		{"WholeInFlightWithAPoint", `{"url":"https://a.example","event_types":["*"],"max_in_flight":16.0}`, "/max_in_flight", "plain whole number"},
+		{"NullInFlight", `{"url":"https://a.example","event_types":["*"],"max_in_flight":null}`, "/max_in_flight", "not null"},
+		{"NoRate", `{"url":"https://a.example","event_types":["*"],"rate_limit_per_second":0}`, "/rate_limit_per_second", "at least 0.01"},
+		{"ASmallRate", `{"url":"https://a.example","event_types":["*"],"rate_limit_per_second":0.001}`, "/rate_limit_per_second", "at least 0.01"},
+		{"ANegativeRate", `{"url":"https://a.example","event_types":["*"],"rate_limit_per_second":-1}`, "/rate_limit_per_second", "at least 0.01"},
+		{"ALargeRate", `{"url":"https://a.example","event_types":["*"],"rate_limit_per_second":1e400}`, "/rate_limit_per_second", "at most 10000"},
+		{"ARateInText", `{"url":"https://a.example","event_types":["*"],"rate_limit_per_second":"5"}`, "/rate_limit_per_second", "must be null or a number"},
+		{"AnUnknownOrdering", `{"url":"https://a.example","event_types":["*"],"ordering":"strict"}`, "/ordering", "none, key"},
+		{"AStatus", `{"url":"https://a.example","event_types":["*"],"status":"paused"}`, "/status", "not known"},
 		{"AList", `[]`, "", "must be an object, not a list"},
 		{"Text", `"x"`, "", "must be an object, not text"},
 	} {
@@ -136,6 +186,16 @@ func TestRefusedEndpointsNameTheFields(t *testing.T) {
 			t.Errorf("errors %q", p.Errors)
 		}
 	})
+	for name, body := range map[string]string{"/rate_limit_per_second": `{"rate_limit_per_second":0}`, "/max_in_flight": `{"max_in_flight":1e1}`,
+		"/ordering": `{"ordering":null}`, "/health": `{"health":{}}`} {
+		t.Run("InAnUpdate"+name, func(t *testing.T) {
+			t.Parallel()
+			p := client{t, b, bootstrapKey}.do("PATCH", "/v1/endpoints/"+id, body).refused(422, "validation_failed")
+			if len(p.Errors) != 1 || p.Errors[0].Pointer != name {
+				t.Errorf("errors %q", p.Errors)
+			}
+		})
+	}
 	t.Run("AnInternalAddressInAnUpdate", func(t *testing.T) {
 		t.Parallel()
 		p := client{t, b, bootstrapKey}.do("PATCH", "/v1/endpoints/"+id, `{"url":"https://127.0.0.1/"}`).refused(422, "validation_failed")

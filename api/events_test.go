@@ -180,6 +180,32 @@ func TestAnEventShowsWhatWasDecidedAndWhy(t *testing.T) {
 	}
 }
 
+func TestAHeldDeliverySaysWhatHoldsIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	h := b.history(t, "shop_1")
+	b.exec(t, `UPDATE posthorn.deliveries SET status = 'held', finished_at = NULL WHERE id = $1`, h.delivery)
+	op := b.operator(t)
+	for _, c := range []struct{ change, reason string }{ // in their order
+		{`UPDATE posthorn.endpoints SET status = 'paused' WHERE id = $1`, "The endpoint is paused; the delivery is held until the endpoint is resumed."},
+		{`UPDATE posthorn.endpoints SET status = 'disabled', disabled_reason = 'It answered 410.' WHERE id = $1`,
+			"The endpoint is disabled (It answered 410); the delivery is held until the endpoint is resumed."},
+		{`UPDATE posthorn.endpoints SET status = 'enabled', disabled_reason = NULL WHERE id = $1`,
+			"The endpoint has been resumed; the delivery, which was held, will be sent."},
+		{`UPDATE posthorn.endpoints SET deleted_at = now() WHERE id = $1`,
+			"The endpoint is paused or disabled; the delivery is held until the endpoint is resumed."},
+	} {
+		b.exec(t, c.change, h.endpoint)
+		var e struct {
+			Endpoints []struct{ Decision, Reason string }
+		}
+		op.get("/v1/events/" + h.event.String()).want(http.StatusOK).into(&e)
+		if d := e.Endpoints[0]; d.Decision != "held" || d.Reason != "Its pattern order.* matches. "+c.reason {
+			t.Errorf("%s: %+v", c.change, d)
+		}
+	}
+}
+
 func TestTheIdempotencyKeyHeaderServesWhereTheBodyHasNone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

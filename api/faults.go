@@ -3,6 +3,8 @@ package api
 import (
 	"errors"
 	"fmt"
+	"math/big"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -71,9 +73,9 @@ func words(k jsonschema.ErrorKind) string {
 	case *kind.MaxItems:
 		return fmt.Sprintf("must have at most %s, not %d", count(k.Want, "item"), k.Got)
 	case *kind.Minimum:
-		return "must be at least " + k.Want.RatString()
+		return "must be at least " + decimal(k.Want)
 	case *kind.Maximum:
-		return "must be at most " + k.Want.RatString()
+		return "must be at most " + decimal(k.Want)
 	case *kind.Format:
 		return "must be an RFC 3339 time such as 2026-03-01T09:30:00Z"
 	case *kind.Pattern:
@@ -83,6 +85,12 @@ func words(k jsonschema.ErrorKind) string {
 		return "must have the form " + k.Want
 	}
 	return "does not fit the API's description of it"
+}
+
+// decimal writes a limit as the document does: 0.01, not 1/100.
+func decimal(limit *big.Rat) string {
+	f, _ := limit.Float64()
+	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
 // typeWords says JSON's types as people do.

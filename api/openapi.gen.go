@@ -257,10 +257,21 @@ type Endpoint struct {
 	// Examples: ["order.paid","refund.*"]
 	EventTypes []string `json:"event_types"`
 
+	// Health What is known of the endpoint's receiver. A new URL and a resumption begin it
+	// anew; it is no part of what the ETag names.
+	Health EndpointHealth `json:"health"`
+
 	// ID Names the endpoint.
 	//
 	// Examples: ep_01k4x3b8v2e0rr8c9kq7m5n4ts
 	ID string `json:"id"`
+
+	// MaxInFlight The most requests to the endpoint that one process has under way at a time. In a
+	// creation, 16 when left out.
+	//
+	//
+	// Examples: 16
+	MaxInFlight MaxInFlight `json:"max_in_flight"`
 
 	// Metadata What the subscriber keeps here.
 	//
@@ -270,9 +281,22 @@ type Endpoint struct {
 	// Object What this is.
 	Object string `json:"object"`
 
+	// Ordering `none`: events go as they come, many at a time. `key`: those with one
+	// `ordering_key` go one after the other, in the order of their commits, and one that
+	// fails holds back those behind it until it is delivered, dead or cancelled; events
+	// without a key go as they come. In a creation, `none` when left out.
+	Ordering Ordering `json:"ordering"`
+
 	// PayloadFormat What the body of a webhook is: `standard`, the payload in an envelope with type and
 	// timestamp; `raw`, the payload alone; `cloudevents`, CloudEvents 1.0 in structured mode.
 	PayloadFormat PayloadFormat `json:"payload_format"`
+
+	// RateLimitPerSecond The most requests to the endpoint that all processes together begin in a second;
+	// null for no limit, as when left out of a creation. 0.1 is one in ten seconds.
+	//
+	//
+	// Examples: 50
+	RateLimitPerSecond *RateLimit `json:"rate_limit_per_second"`
 
 	// Secret What its webhooks are signed with. Only in the answer to the creation.
 	//
@@ -313,14 +337,34 @@ type EndpointDraft struct {
 	// Examples: ["order.paid","refund.*"]
 	EventTypes []string `json:"event_types"`
 
+	// MaxInFlight The most requests to the endpoint that one process has under way at a time. In a
+	// creation, 16 when left out.
+	//
+	//
+	// Examples: 16
+	MaxInFlight *MaxInFlight `json:"max_in_flight,omitempty"`
+
 	// Metadata Anything that the subscriber wants to keep here, at most 16 KiB.
 	//
 	// Examples: {"team":"payments"}
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 
+	// Ordering `none`: events go as they come, many at a time. `key`: those with one
+	// `ordering_key` go one after the other, in the order of their commits, and one that
+	// fails holds back those behind it until it is delivered, dead or cancelled; events
+	// without a key go as they come. In a creation, `none` when left out.
+	Ordering *Ordering `json:"ordering,omitempty"`
+
 	// PayloadFormat What the body of a webhook is: `standard`, the payload in an envelope with type and
 	// timestamp; `raw`, the payload alone; `cloudevents`, CloudEvents 1.0 in structured mode.
 	PayloadFormat *PayloadFormat `json:"payload_format,omitempty"`
+
+	// RateLimitPerSecond The most requests to the endpoint that all processes together begin in a second;
+	// null for no limit, as when left out of a creation. 0.1 is one in ten seconds.
+	//
+	//
+	// Examples: 50
+	RateLimitPerSecond *RateLimit `json:"rate_limit_per_second,omitempty"`
 
 	// TenantID A merchant, shop or account of the platform, by the id that the platform chose.
 	//
@@ -331,6 +375,45 @@ type EndpointDraft struct {
 	//
 	// Examples: https://shop.example.com/webhooks
 	URL string `json:"url"`
+}
+
+// EndpointHealth What is known of the endpoint's receiver. A new URL and a resumption begin it
+// anew; it is no part of what the ETag names.
+type EndpointHealth struct {
+	// Backlog How many deliveries are due and wait for it, because it is slow, failing, held
+	// back, full, or takes its events in order. Counted up to 10,001, which means
+	// more than 10,000, and only in the answer to `GET /v1/endpoints/{id}`; null in
+	// lists and in the answers to changes.
+	Backlog *int `json:"backlog"`
+
+	// Breaker `closed`: it is sent to. `open`: its deliveries wait, without using attempts
+	// up. `half_open`: one of them is under way, to see whether it answers again.
+	//
+	//
+	// Examples: closed
+	Breaker string `json:"breaker"`
+
+	// ConsecutiveFailures How many attempts have failed since the last success.
+	ConsecutiveFailures int `json:"consecutive_failures"`
+
+	// FailingSince When the first of them was; null when there is none.
+	FailingSince *time.Time `json:"failing_since"`
+
+	// Held How many deliveries wait for it to be resumed; counted as `backlog` is.
+	Held *int `json:"held"`
+
+	// LastFailureAt The last failure that was noted; null of an endpoint that has had no trouble.
+	LastFailureAt *time.Time `json:"last_failure_at"`
+
+	// LastSuccessAt The last success that was noted; null of an endpoint that has had no trouble.
+	LastSuccessAt *time.Time `json:"last_success_at"`
+
+	// OpenUntil When a delivery is let through to try it; null when the breaker is closed.
+	OpenUntil *time.Time `json:"open_until"`
+
+	// Reason Why the breaker is not closed: `failures`, or `retry_after` when the receiver
+	// asked for a pause; null when it is closed.
+	Reason *string `json:"reason"`
 }
 
 // EndpointList defines model for EndpointList.
@@ -353,12 +436,30 @@ type EndpointUpdate struct {
 	// EventTypes As in the creation; replaces all.
 	EventTypes []string `json:"event_types,omitempty"`
 
+	// MaxInFlight The most requests to the endpoint that one process has under way at a time. In a
+	// creation, 16 when left out.
+	//
+	//
+	// Examples: 16
+	MaxInFlight *MaxInFlight `json:"max_in_flight,omitempty"`
+
 	// Metadata Replaces the whole object.
 	Metadata json.RawMessage `json:"metadata,omitempty"`
+
+	// Ordering `none`: events go as they come, many at a time. `key`: those with one
+	// `ordering_key` go one after the other, in the order of their commits, and one that
+	// fails holds back those behind it until it is delivered, dead or cancelled; events
+	// without a key go as they come. In a creation, `none` when left out.
+	Ordering *Ordering `json:"ordering,omitempty"`
 
 	// PayloadFormat What the body of a webhook is: `standard`, the payload in an envelope with type and
 	// timestamp; `raw`, the payload alone; `cloudevents`, CloudEvents 1.0 in structured mode.
 	PayloadFormat *PayloadFormat `json:"payload_format,omitempty"`
+
+	// RateLimitPerSecond As in the creation; null lifts the limit.
+	//
+	// Examples: 50
+	RateLimitPerSecond nullable[float64] `json:"rate_limit_per_second,omitempty"`
 
 	// URL As in the creation.
 	URL *string `json:"url,omitempty"`
@@ -563,8 +664,20 @@ type Ledger struct {
 	Unrouted int64 `json:"unrouted"`
 }
 
+// MaxInFlight The most requests to the endpoint that one process has under way at a time. In a
+// creation, 16 when left out.
+//
+// Examples: 16
+type MaxInFlight = int
+
 // NextCursor The `cursor` of the next page; null when there is none.
 type NextCursor = string
+
+// Ordering `none`: events go as they come, many at a time. `key`: those with one
+// `ordering_key` go one after the other, in the order of their commits, and one that
+// fails holds back those behind it until it is delivered, dead or cancelled; events
+// without a key go as they come. In a creation, `none` when left out.
+type Ordering = subscriptions.Ordering
 
 // PayloadFormat What the body of a webhook is: `standard`, the payload in an envelope with type and
 // timestamp; `raw`, the payload alone; `cloudevents`, CloudEvents 1.0 in structured mode.
@@ -622,6 +735,12 @@ type PublishedEvent struct {
 	// Examples: shop_1
 	TenantID string `json:"tenant_id"`
 }
+
+// RateLimit The most requests to the endpoint that all processes together begin in a second;
+// null for no limit, as when left out of a creation. 0.1 is one in ten seconds.
+//
+// Examples: 50
+type RateLimit = float64
 
 // ServiceStatus defines model for ServiceStatus.
 type ServiceStatus struct {
@@ -824,6 +943,12 @@ type ServerInterface interface {
 	// UpdateEndpoint Change an endpoint
 	// (PATCH /v1/endpoints/{id})
 	UpdateEndpoint(ctx echo.Context, id EndpointID, params UpdateEndpointParams) error
+	// PauseEndpoint Hold an endpoint's deliveries
+	// (POST /v1/endpoints/{id}/pause)
+	PauseEndpoint(ctx echo.Context, id EndpointID) error
+	// ResumeEndpoint Send to an endpoint again
+	// (POST /v1/endpoints/{id}/resume)
+	ResumeEndpoint(ctx echo.Context, id EndpointID) error
 	// ListEvents List events
 	// (GET /v1/events)
 	ListEvents(ctx echo.Context, params ListEventsParams) error
@@ -1200,6 +1325,38 @@ func (w *ServerInterfaceWrapper) UpdateEndpoint(ctx echo.Context) error {
 	return err
 }
 
+// PauseEndpoint converts echo context to params.
+func (w *ServerInterfaceWrapper) PauseEndpoint(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id EndpointID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PauseEndpoint(ctx, id)
+	return err
+}
+
+// ResumeEndpoint converts echo context to params.
+func (w *ServerInterfaceWrapper) ResumeEndpoint(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id EndpointID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ResumeEndpoint(ctx, id)
+	return err
+}
+
 // ListEvents converts echo context to params.
 func (w *ServerInterfaceWrapper) ListEvents(ctx echo.Context) error {
 	var err error
@@ -1359,6 +1516,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/v1/endpoints/:id", wrapper.DeleteEndpoint, options.OperationMiddlewares["deleteEndpoint"]...)
 	router.GET(options.BaseURL+"/v1/endpoints/:id", wrapper.GetEndpoint, options.OperationMiddlewares["getEndpoint"]...)
 	router.PATCH(options.BaseURL+"/v1/endpoints/:id", wrapper.UpdateEndpoint, options.OperationMiddlewares["updateEndpoint"]...)
+	router.POST(options.BaseURL+"/v1/endpoints/:id/pause", wrapper.PauseEndpoint, options.OperationMiddlewares["pauseEndpoint"]...)
+	router.POST(options.BaseURL+"/v1/endpoints/:id/resume", wrapper.ResumeEndpoint, options.OperationMiddlewares["resumeEndpoint"]...)
 	router.GET(options.BaseURL+"/v1/events", wrapper.ListEvents, options.OperationMiddlewares["listEvents"]...)
 	router.POST(options.BaseURL+"/v1/events", wrapper.PublishEvent, options.OperationMiddlewares["publishEvent"]...)
 	router.GET(options.BaseURL+"/v1/events/:id", wrapper.GetEvent, options.OperationMiddlewares["getEvent"]...)
@@ -1942,6 +2101,100 @@ func (response UpdateEndpointdefaultApplicationProblemPlusJSONResponse) VisitUpd
 	return err
 }
 
+type PauseEndpointRequestObject struct {
+	ID EndpointID `json:"id"`
+}
+
+type PauseEndpointResponseObject interface {
+	VisitPauseEndpointResponse(w http.ResponseWriter) error
+}
+
+type PauseEndpoint200ResponseHeaders struct {
+	ETag string
+}
+
+type PauseEndpoint200JSONResponse struct {
+	Body    Endpoint
+	Headers PauseEndpoint200ResponseHeaders
+}
+
+func (response PauseEndpoint200JSONResponse) VisitPauseEndpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseEndpointdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseEndpointdefaultApplicationProblemPlusJSONResponse) VisitPauseEndpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeEndpointRequestObject struct {
+	ID EndpointID `json:"id"`
+}
+
+type ResumeEndpointResponseObject interface {
+	VisitResumeEndpointResponse(w http.ResponseWriter) error
+}
+
+type ResumeEndpoint200ResponseHeaders struct {
+	ETag string
+}
+
+type ResumeEndpoint200JSONResponse struct {
+	Body    Endpoint
+	Headers ResumeEndpoint200ResponseHeaders
+}
+
+func (response ResumeEndpoint200JSONResponse) VisitResumeEndpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeEndpointdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeEndpointdefaultApplicationProblemPlusJSONResponse) VisitResumeEndpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListEventsRequestObject struct {
 	Params ListEventsParams
 }
@@ -2142,6 +2395,12 @@ type StrictServerInterface interface {
 	// UpdateEndpoint Change an endpoint
 	// (PATCH /v1/endpoints/{id})
 	UpdateEndpoint(ctx context.Context, request UpdateEndpointRequestObject) (UpdateEndpointResponseObject, error)
+	// PauseEndpoint Hold an endpoint's deliveries
+	// (POST /v1/endpoints/{id}/pause)
+	PauseEndpoint(ctx context.Context, request PauseEndpointRequestObject) (PauseEndpointResponseObject, error)
+	// ResumeEndpoint Send to an endpoint again
+	// (POST /v1/endpoints/{id}/resume)
+	ResumeEndpoint(ctx context.Context, request ResumeEndpointRequestObject) (ResumeEndpointResponseObject, error)
 	// ListEvents List events
 	// (GET /v1/events)
 	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
@@ -2554,6 +2813,56 @@ func (sh *strictHandler) UpdateEndpoint(ctx echo.Context, id EndpointID, params 
 		return err
 	} else if validResponse, ok := response.(UpdateEndpointResponseObject); ok {
 		return validResponse.VisitUpdateEndpointResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PauseEndpoint operation middleware
+func (sh *strictHandler) PauseEndpoint(ctx echo.Context, id EndpointID) error {
+	var request PauseEndpointRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseEndpoint(ctx.Request().Context(), request.(PauseEndpointRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseEndpoint")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PauseEndpointResponseObject); ok {
+		return validResponse.VisitPauseEndpointResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ResumeEndpoint operation middleware
+func (sh *strictHandler) ResumeEndpoint(ctx echo.Context, id EndpointID) error {
+	var request ResumeEndpointRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeEndpoint(ctx.Request().Context(), request.(ResumeEndpointRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeEndpoint")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ResumeEndpointResponseObject); ok {
+		return validResponse.VisitResumeEndpointResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -126,3 +126,6 @@ func pageOf[From, To any](items []From, limit int, show func(From) To, cursor fu
 	}
 	return p
 }
+
+// itself shows items as they are, for those who map the page as a whole.
+func itself[T any](item T) T { return item }

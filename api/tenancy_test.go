@@ -16,6 +16,8 @@ func (h history) withID() map[string]string {
 		"GET /v1/endpoints/{id}":            "/v1/endpoints/" + h.endpoint.String(),
 		"PATCH /v1/endpoints/{id}":          "/v1/endpoints/" + h.endpoint.String(),
 		"DELETE /v1/endpoints/{id}":         "/v1/endpoints/" + h.endpoint.String(),
+		"POST /v1/endpoints/{id}/pause":     "/v1/endpoints/" + h.endpoint.String() + "/pause",
+		"POST /v1/endpoints/{id}/resume":    "/v1/endpoints/" + h.endpoint.String() + "/resume",
 		"GET /v1/events/{id}":               "/v1/events/" + h.event.String(),
 		"GET /v1/deliveries/{id}":           "/v1/deliveries/" + h.delivery.String(),
 		"GET /v1/deliveries/{id}/attempts":  "/v1/deliveries/" + h.delivery.String() + "/attempts",

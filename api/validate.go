@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -71,7 +72,11 @@ type checkedBinder struct{}
 // Bind implements echo.Binder.
 func (checkedBinder) Bind(into any, c echo.Context) error {
 	body, _ := c.Get(bodyKey).([]byte)
-	if err := json.Unmarshal(body, into); err != nil {
+	err := json.Unmarshal(body, into)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		// Of right type by its schema, all the same: 16.0 is an integer there.
+		return invalid(fault(pointer(strings.Split(e.Field, ".")), "must be written as a plain whole number"))
+	} else if err != nil {
 		return &problemError{code: "bad_request", detail: "The body can't be read.", cause: err}
 	}
 	return nil

@@ -183,6 +183,26 @@ func (s *Store) Get(ctx context.Context, scope Scope, id EndpointID) (Endpoint, 
 	return e, nil
 }
 
+const endpointsByIDSQL = `SELECT ` + endpointColumns + ` FROM posthorn.endpoints
+	WHERE id = ANY($1) AND deleted_at IS NULL AND ($2 = '' OR tenant_id = $2)`
+
+// ByID returns the endpoints of these ids that there are and that are in scope.
+func (s *Store) ByID(ctx context.Context, scope Scope, ids []EndpointID) (map[EndpointID]Endpoint, error) {
+	rows, err := s.pool.Query(ctx, endpointsByIDSQL, ids, scope.TenantID)
+	if err != nil {
+		return nil, fmt.Errorf("get %d endpoints: %w", len(ids), err)
+	}
+	list, err := pgx.CollectRows(rows, scanEndpoint)
+	if err != nil {
+		return nil, fmt.Errorf("get %d endpoints: %w", len(ids), err)
+	}
+	byID := make(map[EndpointID]Endpoint, len(list))
+	for _, e := range list {
+		byID[e.ID] = e
+	}
+	return byID, nil
+}
+
 const listEndpointsSQL = `SELECT ` + endpointColumns + ` FROM posthorn.endpoints
 	WHERE deleted_at IS NULL AND ($1 = '' OR tenant_id = $1) AND ($2::uuid IS NULL OR id < $2)
 	ORDER BY id DESC LIMIT $3`

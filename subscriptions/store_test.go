@@ -81,6 +81,9 @@ func TestStore_ShowsNothingOfAnotherTenant(t *testing.T) {
 			}
 		}
 	}
+	if got, err := b.store.ByID(t.Context(), mine, []EndpointID{theirs.ID, everybodys.ID, deleted.ID, {}}); len(got) != 0 || err != nil {
+		t.Errorf("by their ids come %v, %v", got, err)
+	}
 	if list, err := b.store.List(t.Context(), mine, EndpointID{}, 10); len(list) != 0 || err != nil {
 		t.Errorf("the list has %v, %v", list, err)
 	}
@@ -134,6 +137,24 @@ func TestList_IsNewestFirstAndPages(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%+v: %v, want %v", scope, got, want)
 		}
+	}
+}
+
+func TestByID_GivesThoseThatThereAre(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one, _ := b.create(t, "shop_1", "a")
+	two, _ := b.create(t, "shop_2", "b")
+	b.create(t, "shop_1", "c")
+	got, err := b.store.ByID(t.Context(), Scope{}, []EndpointID{two.ID, one.ID, one.ID, typeid.New[endpointKind]()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[EndpointID]Endpoint{one.ID: one, two.ID: two}, got, sameID); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := b.store.ByID(t.Context(), Scope{}, nil); len(got) != 0 || err != nil {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
