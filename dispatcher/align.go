@@ -139,15 +139,11 @@ const (
 		SELECT id FROM posthorn.deliveries WHERE aside = 'held' AND endpoint_id = $1 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED))
 	  AND status = 'held'`
 
-	backlogSizeSQL = `SELECT count(*) FROM (
-		SELECT FROM posthorn.deliveries WHERE job_id = (SELECT job_id FROM posthorn.backlogs WHERE endpoint_id = $1)
-		  AND next_attempt_at IS NOT NULL LIMIT $2) n`
-
 	anyHeldSQL = `SELECT EXISTS (SELECT FROM posthorn.deliveries WHERE aside = 'held' AND endpoint_id = $1)`
 )
 
-// drain gives free what was held, a second's worth at a time, and no more than the
-// receiver has taken: after an outage it is not to be thrown over at once.
+// drain gives free what was held, a second's worth at a time: the backlog's owner
+// sends it as the receiver takes it.
 func (a *aligner) drain(ctx context.Context, endpoint subscriptions.EndpointID) error {
 	more := false
 	err := pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
@@ -156,13 +152,6 @@ func (a *aligner) drain(ctx context.Context, endpoint subscriptions.EndpointID) 
 		}
 		if !more {
 			return wakeBacklogs(ctx, tx, []subscriptions.EndpointID{endpoint}) // it may have been parked for its breaker
-		}
-		var waiting int
-		if err := tx.QueryRow(ctx, backlogSizeSQL, endpoint, a.perSecond).Scan(&waiting); err != nil {
-			return err
-		}
-		if waiting >= a.perSecond {
-			return nil
 		}
 		backlogs, err := joinBacklogs(ctx, tx, a.jobs, []subscriptions.EndpointID{endpoint})
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 // errProbeTaken is for a probe that another node has claimed.
@@ -21,7 +23,7 @@ const (
 	endBacklogSQL = `DELETE FROM posthorn.backlogs WHERE endpoint_id = $1`
 
 	// Waits for a recorder that is about to change it.
-	heldBackSQL = `SELECT breaker <> 'closed' FROM posthorn.endpoint_health WHERE endpoint_id = $1 FOR SHARE`
+	heldBackSQL = `SELECT ` + healthColumns + ` FROM posthorn.endpoint_health WHERE endpoint_id = $1 FOR SHARE`
 
 	// Large backlogs come after small ones where nodes have less room than work.
 	parkBacklogSQL = `
@@ -108,19 +110,21 @@ func (o *owner) park(until time.Time) error {
 	return nil
 }
 
-// parkHeldBack parks the backlog until the breaker lets a probe through; a breaker
-// that has closed in between is seen, and one that closes afterwards wakes it.
-func (o *owner) parkHeldBack(until time.Time) error {
+// parkHeldBack parks the backlog until the breaker lets a probe through. What this
+// process knows of that may be old: the row says, and who changes it afterwards
+// wakes the backlog.
+func (o *owner) parkHeldBack(sub *subscriptions.Subscription) error {
 	err := o.inTransaction(func(ctx context.Context, tx pgx.Tx) error {
-		var heldBack bool
-		err := tx.QueryRow(ctx, heldBackSQL, o.endpointID).Scan(&heldBack)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		known, err := queryHealths(ctx, tx, heldBackSQL, o.endpointID)
+		if err != nil {
 			return err
 		}
-		if !heldBack {
-			until = time.Time{}
+		o.healths.learn(known)
+		h := known[o.endpointID]
+		if h.epoch < sub.HealthEpoch {
+			h.until = time.Time{}
 		}
-		_, err = tx.Exec(ctx, parkBacklogSQL, o.jobID, orNil(until), o.node)
+		_, err = tx.Exec(ctx, parkBacklogSQL, o.jobID, orNil(h.until), o.node)
 		return err
 	})
 	if err != nil {

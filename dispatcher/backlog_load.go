@@ -117,7 +117,7 @@ const (
 const (
 	maxArrivals   = 1000 // read at once
 	maxOfKey      = 8    // deliveries of one key in hand
-	heldKeyPause  = 2 * time.Second
+	heldKeyPause  = 500 * time.Millisecond
 	maxKeysAtOnce = 200
 )
 

@@ -113,9 +113,9 @@ func (o *owner) step() (next, error) {
 	case sub.Status != subscriptions.Enabled:
 		return o.whenIdle(busy, func() error { return o.settleAll(Held, "") })
 	}
-	switch gate, until := o.healths.gate(sub); gate {
+	switch gate, _ := o.healths.gate(sub); gate {
 	case gateClosed:
-		return o.whenIdle(busy, func() error { return o.parkHeldBack(until) })
+		return o.whenIdle(busy, func() error { return o.parkHeldBack(sub) })
 	case gateProbe:
 		if busy {
 			return stepWait, nil

@@ -57,7 +57,7 @@ func (r *recorder) setAside(ctx context.Context, tx pgx.Tx, batch []result) erro
 	if err := writeAside(ctx, tx, moving, due, backlogs); err != nil {
 		return err
 	}
-	return wakeBacklogs(ctx, tx, r.healths.notHeldBack(r.directory, endpoints))
+	return wakeBacklogs(ctx, tx, r.feeder.notOwned(r.healths.notHeldBack(r.directory, endpoints)))
 }
 
 // markLost finds the deliveries let go of whose jobs are not this node's any more,

@@ -245,8 +245,11 @@ func (r *recorder) settle(batch []result) {
 		c := res.delivery.chunk
 		counts[c]++
 		c.lost = c.lost || res.released == releasedLost
-		if c.owner != nil {
+		switch {
+		case c.owner != nil:
 			ofOwner[c.owner] = append(ofOwner[c.owner], res)
+		case res.released == releasedAside:
+			r.feeder.poke(c.endpointID)
 		}
 	}
 	for c, n := range counts {
