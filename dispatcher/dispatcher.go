@@ -95,7 +95,8 @@ func (d *Dispatcher) recordingParts(telemetry *telemetry) {
 }
 
 // newRiver makes the client that works our jobs. A delivering job is only loaded
-// by its worker, so a few workers feed all lanes.
+// by its worker, so a few workers feed all lanes, and many would keep the relay and
+// the recorder from the database.
 func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 	c := d.config
 	inserter, err := newInserter(c.Pool)
@@ -113,8 +114,8 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		Schema:  migrations.RiverSchema,
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
-			queueDeliver:  {MaxWorkers: 50, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
-			queueBacklog:  {MaxWorkers: 20, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			queueDeliver:  {MaxWorkers: 4, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			queueBacklog:  {MaxWorkers: 3, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
 			queueMaintain: {MaxWorkers: 4},
 		},
 		PeriodicJobs: []*river.PeriodicJob{

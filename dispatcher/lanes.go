@@ -21,6 +21,8 @@ type lanes struct {
 	held       map[int64]*chunk // by River job; the parts of backlogs are their owners'
 	inHand     int              // deliveries reserved or taken on, and not settled
 	suspected  int              // of them those of suspect lanes
+	backlogged int              // of them those of backlogs
+	wanting    time.Time        // when a backlog last got no room
 	closed     bool             // shutting down: nothing is taken on any more
 	abandoned  chan struct{}    // closed when results are waited for no longer
 	freed      chan struct{}    // told, without waiting, when deliveries were settled
@@ -44,9 +46,13 @@ func (l *lanes) room() int {
 	return l.maxInHand - l.inHand
 }
 
-// suspectShare is the part of the process that endpoints may fill of which nobody
-// knows that they answer, all together.
-const suspectShare = 2
+// The parts of the process that endpoints of which nobody knows that they answer may
+// fill, all together, and that backlogs may. What is left, a quarter, is for what the
+// relay hands off to the others.
+const (
+	suspectShare = 2
+	backlogShare = 4
+)
 
 // reserve promises room for n deliveries to an endpoint, to be used by take or
 // given back by unreserve. It returns false when they would wait: the endpoint is
@@ -78,16 +84,38 @@ func (l *lanes) reserveBacklog(sub *subscriptions.Subscription, most int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.lane(sub)
-	n := min(most, a.appetite()-a.inHand, l.maxInHand-l.inHand)
-	if a.suspect {
-		n = min(n, l.maxInHand/suspectShare-l.suspected)
-	}
+	n := min(most, a.appetite()-a.inHand)
 	if l.closed || n <= 0 {
 		return 0
 	}
+	room := l.maxInHand/backlogShare - l.backlogged
+	if a.suspect {
+		room = min(room, l.maxInHand/suspectShare-l.suspected)
+	}
+	if room <= 0 {
+		l.wanting = time.Now()
+		return 0
+	}
+	n = min(n, room)
 	a.reserved += n
+	l.backlogged += n
 	l.grow(a, n)
 	return n
+}
+
+// unreserveBacklog gives back what reserveBacklog has promised.
+func (l *lanes) unreserveBacklog(id subscriptions.EndpointID, n int) {
+	l.unreserve(id, n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.backlogged -= n
+}
+
+// backlogsWant reports whether a backlog has got no room lately.
+func (l *lanes) backlogsWant() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.wanting) < 2*ownerTick
 }
 
 func (l *lanes) unreserve(id subscriptions.EndpointID, n int) {
@@ -130,6 +158,7 @@ func (l *lanes) take(c *chunk) {
 	if l.closed { // the job goes back with all others
 		l.grow(a, -len(c.deliveries))
 		if c.owner != nil {
+			l.backlogged -= len(c.deliveries)
 			c.owner.untake(c)
 		}
 		return
@@ -253,6 +282,9 @@ func (l *lanes) settle(c *chunk, n int, last bool) {
 	defer l.mu.Unlock()
 	if a := l.byEndpoint[c.endpointID]; a != nil {
 		l.grow(a, -n)
+	}
+	if c.owner != nil {
+		l.backlogged -= n
 	}
 	if last && l.held[c.jobID] == c { // a lost chunk's job may have come back as another
 		delete(l.held, c.jobID)

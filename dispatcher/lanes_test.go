@@ -149,6 +149,24 @@ func TestLanes_RefuseAnEndpointThatIsHeldBack(t *testing.T) {
 	}
 }
 
+func TestLanes_LeaveAQuarterToTheBacklogs(t *testing.T) {
+	t.Parallel()
+	l := someLanes(1600, nil, nil)
+	got := 0
+	for n := range byte(20) {
+		sub := anEnabled(n, 100)
+		answers(l, sub, time.Millisecond)
+		got += l.reserveBacklog(sub, 100)
+	}
+	if got != 400 || !l.backlogsWant() {
+		t.Errorf("the backlogs got %d, and others want room: %t", got, l.backlogsWant())
+	}
+	l.unreserveBacklog(anEndpoint(0), 100)
+	if got := l.reserveBacklog(anEnabled(1, 300), 300); got != 100 {
+		t.Errorf("of the hundred given back another got %d", got)
+	}
+}
+
 func TestLanes_AfterTroubleAnEndpointGrowsWithItsSuccesses(t *testing.T) {
 	t.Parallel()
 	l := someLanes(1000, nil, nil)

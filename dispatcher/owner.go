@@ -18,6 +18,7 @@ type owner struct {
 	jobID      int64
 	lease      *lease
 	order      *order // of the deliveries with ordering keys; the run loop's alone
+	since      time.Time
 
 	again chan struct{} // told to look again
 
@@ -33,7 +34,7 @@ type recordedDelivery struct {
 }
 
 func newOwner(f *feeder, endpoint subscriptions.EndpointID, jobID int64, held *lease) *owner {
-	return &owner{feeder: f, endpointID: endpoint, jobID: jobID, lease: held, order: newOrder(),
+	return &owner{feeder: f, endpointID: endpoint, jobID: jobID, lease: held, order: newOrder(), since: time.Now(),
 		again: make(chan struct{}, 1), inHand: map[DeliveryID]bool{}}
 }
 
@@ -52,6 +53,8 @@ const (
 	// ownerPatience is how long an owner with nothing to send stays, where others
 	// may add to the backlog at any moment: coming back means reading it anew.
 	ownerPatience = 30 * time.Second
+	// ownerTurn is how long a backlog is worked off at least, while others want the room.
+	ownerTurn = 2 * time.Second
 	// ownersAtOnce is how many owners use the database at once.
 	ownersAtOnce = 3
 	// failedPause is the pause after a database's error.
@@ -156,8 +159,12 @@ func (o *owner) catchUp() (busy bool) {
 	return len(o.inHand) > 0
 }
 
-// feed loads what the lane can use. With nothing left it ends the backlog.
+// feed loads what the lane can use. With nothing left it ends the backlog; after its
+// turn it leaves it when others want the room, and comes back behind the smaller ones.
 func (o *owner) feed(sub *subscriptions.Subscription, busy bool) (next, error) {
+	if time.Since(o.since) > ownerTurn && o.lanes.backlogsWant() {
+		return o.whenIdle(busy, func() error { return o.park(time.Time{}) })
+	}
 	room := o.lanes.reserveBacklog(sub, maxAppetite)
 	if room == 0 {
 		if !busy { // the process is full of others' deliveries
@@ -166,7 +173,7 @@ func (o *owner) feed(sub *subscriptions.Subscription, busy bool) (next, error) {
 		return stepWait, nil
 	}
 	n, err := o.load(room, false)
-	o.lanes.unreserve(o.endpointID, room-n)
+	o.lanes.unreserveBacklog(o.endpointID, room-n)
 	switch {
 	case err != nil:
 		return stepWait, err
@@ -185,7 +192,7 @@ func (o *owner) probe(sub *subscriptions.Subscription) (next, error) {
 		return o.whenIdle(false, func() error { return o.park(o.healths.clock.Now().Add(ownerTick)) })
 	}
 	n, err := o.load(1, true)
-	o.lanes.unreserve(o.endpointID, 1-n)
+	o.lanes.unreserveBacklog(o.endpointID, 1-n)
 	switch {
 	case errors.Is(err, errProbeTaken):
 		return stepWait, nil

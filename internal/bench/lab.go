@@ -45,7 +45,7 @@ func (l *lab) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config.MaxConns = 12
+	config.MaxConns = 20 // as in serve
 	if l.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return err
 	}
