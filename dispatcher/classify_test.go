@@ -101,7 +101,7 @@ func TestClassify_NamesWhatWentWrongOnTheWire(t *testing.T) {
 		{name: "deadline in the headers", url: listening(saysAndHolds("HTTP/1.1 200 OK\r\nX: ")), timeout: 50 * time.Millisecond, kind: KindTimeout},
 		{name: "malformed", url: listening(says("220 mail.example ESMTP\r\n")), kind: KindProtocol, message: "malformed HTTP"},
 		{name: "malformed header", url: listening(says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), kind: KindProtocol, message: "malformed"},
-		{name: "10 MB of headers", url: listening(says("HTTP/1.1 200 OK\r\n" + tenMegabytes + "\r\n")), kind: KindProtocol, message: "headers exceeded"},
+		{name: "10 MB of headers", url: listening(says("HTTP/1.1 200 OK\r\n" + tenMegabytes() + "\r\n")), kind: KindProtocol, message: "headers exceeded"},
 		{name: "flood of 1xx", url: listening(keepsSaying("", "HTTP/1.1 100 Continue\r\n\r\n", 0)), kind: KindProtocol},
 		{name: "blocked", url: closed.url(), guard: netguard.Policy{}, kind: KindBlockedAddress, message: "the endpoint's address is not allowed: 127.0.0.1 is not on the public internet"},
 		{name: "blocked port", url: "http://127.0.0.1:22/", kind: KindBlockedAddress, message: "the endpoint's address is not allowed: port 22 is not open to webhooks"},
@@ -171,34 +171,47 @@ func checkVerdict(t *testing.T, got Verdict, kind ErrorKind, message string) {
 // and the roots that vouch for it.
 func tlsReceiver(t *testing.T, host string, until time.Time, change func(*tls.Config)) (string, *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	certificate := &x509.Certificate{
-		SerialNumber: big.NewInt(17), Subject: pkix.Name{CommonName: host},
-		NotBefore: until.Add(-48 * time.Hour), NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if ip := net.ParseIP(host); ip != nil {
-		certificate.IPAddresses = []net.IP{ip}
-	} else {
-		certificate.DNSNames = []string{host}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, certificate, certificate, key.Public(), key)
-	must(t, err)
-	parsed, err := x509.ParseCertificate(der)
-	must(t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(parsed)
+	certificate := selfSigned(t, host, until)
 	server := httptest.NewUnstartedServer(status(200))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	if change != nil {
 		change(server.TLS)
 	}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	return server.URL, roots
+	return server.URL, trusting(certificate)
+}
+
+// selfSigned makes a certificate for the host, a name or an address, that is
+// valid for the two days before until.
+func selfSigned(t *testing.T, host string, until time.Time) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(17), Subject: pkix.Name{CommonName: host},
+		NotBefore: until.Add(-48 * time.Hour), NotAfter: until,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	leaf, err := x509.ParseCertificate(der)
+	must(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// trusting are the roots of a sender that takes the certificate for an authority.
+func trusting(certificate tls.Certificate) *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate.Leaf)
+	return roots
 }
 
 // plainReceiver answers whatever comes with plain HTTP.
