@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/posthorn/posthorn/internal/collector"
 	"github.com/posthorn/posthorn/internal/netguard"
 	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/subscriptions"
@@ -86,6 +87,7 @@ func (o nodeOrder) obey(ctx context.Context) error {
 	retry := RetryPolicy{Schedule: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}}
 	if o.Weigh {
 		retry.Schedule = []time.Duration{}
+		collector.Relax() // as posthorn serve does
 		defer weighProcess()()
 	}
 	orDefault(&o.Timeout, 20*time.Second)
