@@ -112,7 +112,7 @@ func explainDNS(err error) string {
 		return name + " does not exist or has no address: check the endpoint's URL and the name's DNS records"
 	case dns.IsTimeout, errors.Is(err, context.DeadlineExceeded):
 		return name + " could not be looked up: no name server answered in time"
-	case dns.IsTemporary:
+	case dns.IsTemporary, dns.Err == "server misbehaving": // the resolver's word for every refusal
 		return name + " could not be looked up: its name servers fail (SERVFAIL or alike)"
 	default:
 		return name + " could not be looked up: " + printable(dns.Err, maxQuoted)
@@ -217,7 +217,9 @@ func rootCause(err error) error {
 }
 
 // withoutPackage is the error's sentence without the name of the Go package.
-func withoutPackage(err error) string { return strings.TrimPrefix(err.Error(), "net/http: ") }
+func withoutPackage(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "net/http: "), "http2: ")
+}
 
 // printable is text that may be stored, logged and shown to a person: no control
 // or invisible characters, nothing that reorders the line, at most so many bytes.
