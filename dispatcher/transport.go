@@ -8,11 +8,12 @@ import (
 	"github.com/posthorn/posthorn/internal/netguard"
 )
 
-// The bounds on what a receiver may cost. A thousand that use all of them at once
-// must fit into the process: TestMemory_… holds it to that.
+// The bounds on what a receiver may cost. TestMemory_… holds them to what a
+// thousand receivers may cost that misbehave at once.
 const (
-	// Whatever an answer's headers cost, they cost it until the attempt's deadline.
-	// In memory it is many times what came: each line is an entry of a map.
+	// As nginx's default for what stands behind it. In memory it is up to 24 times
+	// as much, for as long as the headers are not over: net/http makes each line an
+	// entry of a map, however short it is.
 	maxResponseHeaderBytes = 8 << 10
 	maxResponseBodyBytes   = 64 << 10 // read, to keep the connection usable; then it is dropped
 	keptResponseBodyBytes  = 16 << 10 // of it, kept in the log
@@ -42,8 +43,10 @@ func resolvingTransport(guard *netguard.Guard, perEndpoint int, resolver *net.Re
 		DisableCompression:     true, // a gzip bomb stays as small as it was sent
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		TLSHandshakeTimeout:    tlsHandshakeTimeout,
-		WriteBufferSize:        2 << 10,
-		ReadBufferSize:         2 << 10,
+		// Enough for the usual request and answer at once, and half of what net/http
+		// takes for every connection.
+		WriteBufferSize: 2 << 10,
+		ReadBufferSize:  2 << 10,
 		HTTP2: &http.HTTP2Config{
 			// A receiver may send this much before it is read: 4 MB unless said.
 			MaxReceiveBufferPerStream:     maxResponseBodyBytes,
