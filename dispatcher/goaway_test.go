@@ -82,7 +82,7 @@ func TestHTTP2_AGoodbyeIsOnePOSTAndOneAttempt(t *testing.T) {
 		kind   ErrorKind
 	}{
 		"goaway that disowns the request": {func(f *http2.Framer, _ uint32) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }, 0, KindReset},
-		"goaway with an error": {func(f *http2.Framer, s uint32) {
+		"goaway with an error": {func(f *http2.Framer, _ uint32) {
 			f.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, []byte("calm\x1b[31m"))
 		}, 0, KindReset},
 		"goaway, then the answer": {func(f *http2.Framer, s uint32) {
