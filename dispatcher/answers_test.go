@@ -71,24 +71,29 @@ func TestAnswer_413TellsTheSize(t *testing.T) {
 
 func TestAnswer_RetryAfterHoldsBack(t *testing.T) {
 	t.Parallel()
-	in := func(d time.Duration, form string) string { return time.Now().UTC().Add(d).Format(form) }
+	text := func(s string) func() string { return func() string { return s } }
+	in := func(d time.Duration, form string) func() string {
+		return func() string { return time.Now().UTC().Add(d).Format(form) }
+	}
 	for name, c := range map[string]struct {
-		value string
+		value func() string // when it answers
 		want  time.Duration // about
 	}{
-		"120": {"120", 2 * time.Minute}, "0": {"0", 0}, "-5": {"-5", 0}, "1.5": {"1.5", 0}, "abc": {"abc", 0},
+		"120": {text("120"), 2 * time.Minute}, "0": {text("0"), 0}, "-5": {text("-5"), 0},
+		"1.5": {text("1.5"), 0}, "abc": {text("abc"), 0}, "9223372037": {text("9223372037"), 24 * time.Hour},
+		"several lines": {text("60\r\nRetry-After: 120"), 0},
 		"a past date":   {in(-time.Hour, http.TimeFormat), 0},
 		"IMF-fixdate":   {in(time.Hour, http.TimeFormat), time.Hour},
 		"RFC 850":       {in(time.Hour, "Monday, 02-Jan-06 15:04:05 GMT"), time.Hour},
 		"asctime":       {in(time.Hour, time.ANSIC), time.Hour},
-		"9223372037":    {"9223372037", 24 * time.Hour},
-		"several":       {"60\r\nRetry-After: 120", 0},
 		"in 1,000 days": {in(24000*time.Hour, http.TimeFormat), 24 * time.Hour},
 	} {
 		for _, status := range []int{429, 503, 500, 413} {
 			t.Run(fmt.Sprint(status, " ", name), func(t *testing.T) {
 				t.Parallel()
-				r := newRawReceiver(t, says(fmt.Sprintf("HTTP/1.1 %d No\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n", status, c.value)))
+				r := newRawReceiver(t, func(conn net.Conn, post int) {
+					says(fmt.Sprintf("HTTP/1.1 %d No\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n", status, c.value()))(conn, post)
+				})
 				v := newLab(t, patience, nil, nil).attempt(t, r.url()).verdict
 				want := c.want
 				if status != 429 && status != 503 {

@@ -40,7 +40,7 @@ func explainStatus(e evidence, hold time.Duration) string {
 		message += ": " + hint
 	}
 	if hold > 0 {
-		message += "; it asks not to be sent to for " + hold.String()
+		message += "; it asks not to be sent to for " + max(hold.Round(time.Second), time.Second).String()
 	}
 	return message
 }
