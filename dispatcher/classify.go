@@ -22,30 +22,46 @@ type Verdict struct {
 	Delivered bool
 	// Kind says why not; empty when delivered.
 	Kind ErrorKind
-	// Message is for a person; empty when delivered.
+	// Message is for a person; empty when delivered. It is at most 500 bytes of
+	// printable text, whatever the receiver sent.
 	Message string
-	// RetryAfter is how long the receiver wants to be left alone; zero when it
-	// does not say.
+	// RetryAfter is how long the endpoint is to be left alone, from now, because
+	// the receiver asked for it; at most 24 h. Zero: it did not ask.
 	RetryAfter time.Duration
-	// Gone is whether the receiver wants nothing more, ever: it answered 410.
+	// Gone is whether the receiver wants nothing more at this endpoint: a 410.
 	Gone bool
 }
 
-// Classify judges an attempt by what came back: the status of the answer, or,
-// with status 0, the error instead of one. It does no I/O.
+// evidence is what an attempt leaves to judge it by. Its zero fields are unknown.
+type evidence struct {
+	status   int           // of the answer; 0 when none came
+	header   http.Header   // of the answer
+	err      error         // what came instead of an answer
+	at       time.Time     // when it came: dates in the header count from here
+	bodySize int           // of the request, in bytes
+	limit    time.Duration // of the attempt
+	reached  step          // how far the attempt was when err came
+}
+
+// Classify judges an attempt by the status of the answer or, with status 0, by
+// the error instead of one. It is judge for those who know no more.
 func Classify(status int, err error) Verdict {
-	if err != nil {
-		kind := errorKind(err)
-		return Verdict{Kind: kind, Message: errorMessage(kind, err)}
+	return judge(evidence{status: status, err: err})
+}
+
+// judge says what came of an attempt. It does no I/O and knows no clock.
+func judge(e evidence) Verdict {
+	if e.err != nil {
+		kind := errorKind(e.err)
+		return Verdict{Kind: kind, Message: printable(explainError(kind, e), maxMessage)}
 	}
-	if status >= 200 && status <= 299 {
+	if e.status >= 200 && e.status <= 299 {
 		return Verdict{Delivered: true}
 	}
-	message := strings.TrimSpace(fmt.Sprintf("the receiver answered %d %s", status, http.StatusText(status)))
-	if status >= 300 && status <= 399 {
-		message += "; redirects are not followed"
-	}
-	return Verdict{Kind: KindHTTPStatus, Message: message}
+	v := Verdict{Kind: KindHTTPStatus, Gone: e.status == http.StatusGone}
+	v.RetryAfter, _ = retryAfter(e.status, e.header, e.at)
+	v.Message = printable(explainStatus(e, v.RetryAfter), maxMessage)
+	return v
 }
 
 // errorKind sorts the errors of net/http by their cause, the most certain first.
@@ -77,60 +93,22 @@ func errorKind(err error) ErrorKind {
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed),
 		// "transport connection broken" is no sign: net/http puts it before what it could not parse too.
 		strings.Contains(err.Error(), "server closed idle connection"),
-		strings.Contains(err.Error(), "persistConn"), strings.Contains(err.Error(), "broken connection"):
+		strings.Contains(err.Error(), "persistConn"), strings.Contains(err.Error(), "broken connection"),
+		resetOverHTTP2(err.Error()):
 		return KindReset
 	default:
 		return KindProtocol
 	}
 }
 
-// errorMessage puts the cause into words; the kinds whose errors come from the
-// other side quote them.
-func errorMessage(kind ErrorKind, err error) string {
-	switch kind {
-	case KindTimeout:
-		return "no answer within the attempt's time limit"
-	case KindReset:
-		return "the connection was closed before an answer came"
-	case KindDNS:
-		var dns *net.DNSError
-		errors.As(err, &dns)
-		return fmt.Sprintf("the host name %s could not be resolved: %s", dns.Name, dns.Err)
-	case KindConnect:
-		var op *net.OpError
-		errors.As(err, &op)
-		return fmt.Sprintf("no connection to %v: %v", op.Addr, rootCause(op.Err))
-	case KindBlockedAddress:
-		return "the endpoint's address is not allowed: " + blockedReason(err)
-	case KindTLS:
-		return "the TLS handshake failed: " + withoutPackage(rootCause(err))
-	default:
-		return "the answer could not be read: " + withoutPackage(rootCause(err))
-	}
+// resetOverHTTP2 knows the sentences of net/http's own copy of HTTP/2, whose error
+// types have no name outside: the receiver says goodbye (GOAWAY) or takes one
+// stream back (RST_STREAM).
+func resetOverHTTP2(sentence string) bool {
+	return strings.Contains(sentence, "GOAWAY") ||
+		strings.Contains(sentence, "stream error") && strings.Contains(sentence, "received from peer") ||
+		strings.Contains(sentence, "client connection lost") || strings.Contains(sentence, "client conn not usable")
 }
-
-// blockedReason is the guard's own sentence, without what net wraps around it.
-func blockedReason(err error) string {
-	_, reason, found := strings.Cut(err.Error(), netguard.ErrBlocked.Error()+": ")
-	if !found {
-		return err.Error()
-	}
-	return reason
-}
-
-// rootCause is the innermost error of a chain: the sentence without its prefixes.
-func rootCause(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
-		}
-		err = inner
-	}
-}
-
-// withoutPackage is the error's sentence without the name of the Go package.
-func withoutPackage(err error) string { return strings.TrimPrefix(err.Error(), "net/http: ") }
 
 // fingerprint is alike for failures that look to have one cause: the kind, and
 // the status where there is one.

@@ -16,7 +16,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,9 +38,13 @@ func TestClassify_TakesTheStatusLineAtItsWord(t *testing.T) {
 	}
 	for code, want := range map[int]string{
 		500: "the receiver answered 500 Internal Server Error",
-		302: "the receiver answered 302 Found; redirects are not followed",
+		302: "the receiver answered 302 Found: redirects are not followed, register the URL that answers itself",
+		304: "the receiver answered 304 Not Modified: that is no answer to a POST",
+		401: "the receiver answered 401 Unauthorized: check the signing secret there, or the credentials it expects",
+		410: "the receiver answered 410 Gone: the endpoint is disabled until it is resumed",
+		413: "the receiver answered 413 Request Entity Too Large: the body is too large for it",
 		599: "the receiver answered 599",
-		399: "the receiver answered 399; redirects are not followed",
+		399: "the receiver answered 399: redirects are not followed, register the URL that answers itself",
 	} {
 		if got := Classify(code, nil).Message; got != want {
 			t.Errorf("%d: %q, want %q", code, got, want)
@@ -101,17 +107,17 @@ func TestClassify_NamesWhatWentWrongOnTheWire(t *testing.T) {
 		{name: "deadline in the headers", url: listening(saysAndHolds("HTTP/1.1 200 OK\r\nX: ")), timeout: 50 * time.Millisecond, kind: KindTimeout},
 		{name: "malformed", url: listening(says("220 mail.example ESMTP\r\n")), kind: KindProtocol, message: "malformed HTTP"},
 		{name: "malformed header", url: listening(says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), kind: KindProtocol, message: "malformed"},
-		{name: "10 MB of headers", url: listening(says("HTTP/1.1 200 OK\r\n" + tenMegabytes + "\r\n")), kind: KindProtocol, message: "headers exceeded"},
+		{name: "10 MB of headers", url: listening(says("HTTP/1.1 200 OK\r\n" + tenMegabytes() + "\r\n")), kind: KindProtocol, message: "headers exceeded"},
 		{name: "flood of 1xx", url: listening(keepsSaying("", "HTTP/1.1 100 Continue\r\n\r\n", 0)), kind: KindProtocol},
 		{name: "blocked", url: closed.url(), guard: netguard.Policy{}, kind: KindBlockedAddress, message: "the endpoint's address is not allowed: 127.0.0.1 is not on the public internet"},
 		{name: "blocked port", url: "http://127.0.0.1:22/", kind: KindBlockedAddress, message: "the endpoint's address is not allowed: port 22 is not open to webhooks"},
-		{name: "self-signed", url: unknown, kind: KindTLS, message: "the TLS handshake failed: x509: certificate signed by unknown authority"},
-		{name: "wrong host", url: wrongHost, roots: wrongRoots, kind: KindTLS, message: "the TLS handshake failed: x509: "},
+		{name: "self-signed", url: unknown, kind: KindTLS, message: "the receiver's TLS certificate is self-signed"},
+		{name: "wrong host", url: wrongHost, roots: wrongRoots, kind: KindTLS, message: "is not for 127.0.0.1, it is for shop.example"},
 		{name: "expired", url: expired, roots: expiredRoots, kind: KindTLS, message: "expired"},
 		{name: "old TLS", url: old, roots: oldRoots, kind: KindTLS, message: "protocol version not supported"},
 		{name: "client certificate", url: demanding, roots: demandingRoots, kind: KindTLS, message: "certificate required"},
-		{name: "plain HTTP behind https", url: overTLS(plainReceiver(t)), kind: KindTLS, message: "does not look like a TLS handshake"},
-		{name: "silent in the handshake", url: silent, kind: KindTLS, tweak: func(tr *http.Transport) { tr.TLSHandshakeTimeout = 50 * time.Millisecond }, message: "the TLS handshake failed: "},
+		{name: "plain HTTP behind https", url: overTLS(plainReceiver(t)), kind: KindTLS, message: "does not speak TLS"},
+		{name: "silent in the handshake", url: silent, kind: KindTLS, tweak: func(tr *http.Transport) { tr.TLSHandshakeTimeout = 50 * time.Millisecond }, message: "the TLS handshake was not over within "},
 		{name: "deadline in the handshake", url: silent, timeout: 50 * time.Millisecond, kind: KindTimeout},
 	} {
 		t.Run(w.name, func(t *testing.T) {
@@ -133,10 +139,19 @@ func TestClassify_NamesWhatTheNetworkSays(t *testing.T) {
 		message string
 	}{
 		"NXDOMAIN": {wrapped(&net.DNSError{Err: "no such host", Name: "hook.example", Server: "127.0.0.1:53", IsNotFound: true}), KindDNS,
-			"the host name hook.example could not be resolved: no such host"},
+			"the host name hook.example does not exist or has no address"},
 		"SERVFAIL": {wrapped(&net.DNSError{Err: "server misbehaving", Name: "hook.example", IsTemporary: true}), KindDNS,
-			"the host name hook.example could not be resolved: server misbehaving"},
-		"DNS timeout":      {wrapped(&net.DNSError{Err: "i/o timeout", Name: "hook.example", IsTimeout: true}), KindDNS, "hook.example"},
+			"the host name hook.example could not be looked up: its name servers fail"},
+		"DNS timeout":      {wrapped(&net.DNSError{Err: "i/o timeout", Name: "hook.example", IsTimeout: true}), KindDNS, "hook.example could not be looked up: no name server answered in time"},
+		"no route":         {wrapped(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), KindConnect, "no connection to the receiver: there is no route to it from here"},
+		"dial timeout":     {wrapped(os.ErrDeadlineExceeded), KindConnect, "no connection to the receiver: nothing answers there"},
+		"GOAWAY":           {errors.New("http2: server sent GOAWAY and closed the connection; LastStreamID=1"), KindReset, "closed before an answer came"},
+		"stream reset":     {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), KindReset, "closed before an answer came"},
+		"our stream error": {errors.New("stream error: stream ID 1; PROTOCOL_ERROR"), KindProtocol, "stream error"},
+		"quotes controls":  {errors.New("malformed \x1b[31m\n\u202e"), KindProtocol, "malformed \ufffd[31m\ufffd\ufffd"},
+		"quotes at length": {errors.New(strings.Repeat("x", 10_000)), KindProtocol, "xxx…"},
+		"other authority":  {x509.UnknownAuthorityError{Cert: &x509.Certificate{RawIssuer: []byte{1}}}, KindTLS, "intermediate certificates"},
+		"no names":         {x509.HostnameError{Certificate: &x509.Certificate{}, Host: "hook.example"}, KindTLS, "not for hook.example: it names no host"},
 		"deadline":         {context.DeadlineExceeded, KindTimeout, "no answer within the attempt's time limit"},
 		"joined":           {errors.Join(context.DeadlineExceeded, io.EOF), KindTimeout, "no answer within the attempt's time limit"},
 		"TLS alert":        {&net.OpError{Op: "remote error", Err: tls.AlertError(40)}, KindTLS, "handshake failure"},
@@ -171,34 +186,47 @@ func checkVerdict(t *testing.T, got Verdict, kind ErrorKind, message string) {
 // and the roots that vouch for it.
 func tlsReceiver(t *testing.T, host string, until time.Time, change func(*tls.Config)) (string, *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	certificate := &x509.Certificate{
-		SerialNumber: big.NewInt(17), Subject: pkix.Name{CommonName: host},
-		NotBefore: until.Add(-48 * time.Hour), NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if ip := net.ParseIP(host); ip != nil {
-		certificate.IPAddresses = []net.IP{ip}
-	} else {
-		certificate.DNSNames = []string{host}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, certificate, certificate, key.Public(), key)
-	must(t, err)
-	parsed, err := x509.ParseCertificate(der)
-	must(t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(parsed)
+	certificate := selfSigned(t, host, until)
 	server := httptest.NewUnstartedServer(status(200))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	if change != nil {
 		change(server.TLS)
 	}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	return server.URL, roots
+	return server.URL, trusting(certificate)
+}
+
+// selfSigned makes a certificate for the host, a name or an address, that is
+// valid for the two days before until.
+func selfSigned(t *testing.T, host string, until time.Time) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(17), Subject: pkix.Name{CommonName: host},
+		NotBefore: until.Add(-48 * time.Hour), NotAfter: until,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	leaf, err := x509.ParseCertificate(der)
+	must(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// trusting are the roots of a sender that takes the certificate for an authority.
+func trusting(certificate tls.Certificate) *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate.Leaf)
+	return roots
 }
 
 // plainReceiver answers whatever comes with plain HTTP.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/posthorn/posthorn/internal/collector"
 	"github.com/posthorn/posthorn/internal/netguard"
 	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/subscriptions"
@@ -33,6 +34,8 @@ type nodeOrder struct {
 	NoHandoff bool
 	Grace     time.Duration
 	Retry     string // a delivery to retry by hand, instead of running a node
+	Weigh     bool   // weigh the process, and make one attempt of each delivery
+	Timeout   time.Duration
 }
 
 // runNodeProcess is main of such a process.
@@ -81,10 +84,16 @@ func (o nodeOrder) obey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	retry := RetryPolicy{Schedule: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}}
+	if o.Weigh {
+		retry.Schedule = []time.Duration{}
+		collector.Relax() // as posthorn serve does
+		defer weighProcess()()
+	}
+	orDefault(&o.Timeout, 20*time.Second)
 	d, err := New(Config{
-		Pool: pool, Directory: subscriptions.NewDirectory(keys), Guard: netguard.NewGuard(loopback),
-		Retry:          RetryPolicy{Schedule: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}},
-		AttemptTimeout: 20 * time.Second, Lease: 40 * time.Second, ReapInterval: 50 * time.Millisecond,
+		Pool: pool, Directory: subscriptions.NewDirectory(keys), Guard: netguard.NewGuard(loopback), Retry: retry,
+		AttemptTimeout: o.Timeout, Lease: 2 * o.Timeout, ReapInterval: 50 * time.Millisecond,
 		SweepInterval: time.Second, SweepGrace: o.Grace, NoHandoff: o.NoHandoff, reaching: die,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
@@ -100,13 +109,16 @@ type process struct {
 	exited chan struct{}
 }
 
-func startNode(t *testing.T, order nodeOrder) *process {
+func startNode(t *testing.T, order nodeOrder, change ...func(*exec.Cmd)) *process {
 	t.Helper()
 	text, err := json.Marshal(order)
 	must(t, err)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), nodeEnv+"="+string(text))
 	cmd.Stderr = t.Output()
+	for _, f := range change {
+		f(cmd)
+	}
 	must(t, cmd.Start())
 	p := &process{cmd, make(chan struct{})}
 	go func() {

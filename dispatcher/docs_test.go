@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -31,4 +32,23 @@ func names(in []byte, pattern string) (list []string) {
 		list = append(list, string(m[1]))
 	}
 	return list
+}
+
+// TestErrorKinds_AreExplainedToOperators holds the table of docs/operations.md to
+// the kinds that there are, both ways.
+func TestErrorKinds_AreExplainedToOperators(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("status.go")
+	must(t, err)
+	page, err := os.ReadFile("../docs/operations.md")
+	must(t, err)
+	made := names(source, `Kind\w+\s+ErrorKind = "(\w+)"`)
+	_, section, _ := strings.Cut(string(page), "| `error_kind` |")
+	section, _, _ = strings.Cut(section, "\n\n")
+	told := names([]byte(section), "(?m)^\\| `(\\w+)` \\|")
+	slices.Sort(made)
+	slices.Sort(told)
+	if len(made) == 0 || !slices.Equal(made, told) {
+		t.Errorf("there are %v, the page explains %v", made, told)
+	}
 }

@@ -101,8 +101,18 @@ type rawReceiver struct {
 
 func newRawReceiver(t *testing.T, answer func(conn net.Conn, post int)) *rawReceiver {
 	t.Helper()
+	return newRawReceiverOn(t, listen(t), answer)
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	return l
+}
+
+func newRawReceiverOn(t *testing.T, l net.Listener, answer func(conn net.Conn, post int)) *rawReceiver {
+	t.Helper()
 	r := &rawReceiver{Listener: l, answer: answer}
 	var serving sync.WaitGroup
 	serving.Go(func() {

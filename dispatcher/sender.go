@@ -182,14 +182,21 @@ func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webh
 	var header http.Header
 	header, a.requestHeaders = s.header(ctx, d, sub, signer, a.startedAt, body)
 
-	response, err := s.exchange(ctx, sub.URL, header, body)
+	var progress progress
+	response, err := s.exchange(progress.watch(ctx), sub.URL, header, body)
+	seen := evidence{err: err, at: time.Now(), bodySize: len(body), limit: s.timeout, reached: progress.step()}
 	if response != nil {
+		seen.status, seen.header = response.StatusCode, response.Header
 		a.status = response.StatusCode
 		a.responseHeaders = headerLines(response.Header)
+	}
+	a.verdict = judge(seen)
+	if response != nil {
+		// As a map the headers are many times their size; the body may take a while.
+		response.Header, seen.header = nil, nil
 		a.responseBody = readBody(response.Body)
 	}
 	a.duration = time.Since(a.startedAt)
-	a.verdict = Classify(a.status, err)
 	s.telemetry.endAttempt(span, a)
 	return a
 }
@@ -250,28 +257,45 @@ func (s *sender) exchange(ctx context.Context, to string, header http.Header, bo
 	return response, err
 }
 
-var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
-
 // readBody reads the body to its bound, or until the attempt's deadline, and
 // returns the first part of it. The status line has decided already: whatever
-// goes wrong here changes nothing.
+// goes wrong here changes nothing. What it holds meanwhile is about as much as
+// came: a thousand bodies that drip or stop cost little.
 func readBody(body io.ReadCloser) []byte {
 	defer body.Close()
 	if _, connection := body.(io.Writer); connection || body == http.NoBody {
 		return nil // a 101's is the connection itself, whose reading no deadline ends
 	}
-	buffer := bodyBuffers.Get().(*[]byte)
-	defer bodyBuffers.Put(buffer)
 	var kept []byte
-	for left := maxResponseBodyBytes; left > 0; {
-		n, err := body.Read((*buffer)[:min(left, len(*buffer))])
-		kept = append(kept, (*buffer)[:min(n, keptResponseBodyBytes-len(kept))]...)
-		left -= n
+	for len(kept) < keptResponseBodyBytes {
+		if len(kept) == cap(kept) {
+			kept = append(make([]byte, 0, min(max(1<<10, 4*len(kept)), keptResponseBodyBytes)), kept...)
+		}
+		n, err := body.Read(kept[len(kept):min(cap(kept), keptResponseBodyBytes)])
+		kept = kept[:len(kept)+n]
 		if err != nil {
 			break
 		}
 	}
+	if len(kept) == keptResponseBodyBytes {
+		dropRest(body, maxResponseBodyBytes-keptResponseBodyBytes)
+	}
 	return kept
+}
+
+var dropBuffers = sync.Pool{New: func() any { return new([1 << 10]byte) }}
+
+// dropRest reads on to the body's end, for the connection's sake, or until the
+// bound is reached.
+func dropRest(body io.Reader, bound int) {
+	buffer := dropBuffers.Get().(*[1 << 10]byte)
+	defer dropBuffers.Put(buffer)
+	for bound > 0 {
+		n, err := body.Read(buffer[:min(bound, len(buffer))])
+		if bound -= n; err != nil {
+			return
+		}
+	}
 }
 
 // headerLines writes an answer's headers as lines "name: value", lower-case and in
