@@ -145,7 +145,7 @@ func (b *bundle) onlyAttempt(t *testing.T, eventType string) (a recordedAttempt)
 	err := b.Pool.QueryRow(t.Context(), `
 		SELECT d.attempts, coalesce(a.response_status, 0), coalesce(a.error_kind, ''), coalesce(a.error, ''), a.response_body, a.duration_us
 		FROM posthorn.deliveries d JOIN posthorn.attempts a ON a.delivery_id = d.id
-		WHERE d.event_type = $1 AND d.status = CASE WHEN a.error_kind IS NULL THEN 'delivered' ELSE 'dead' END`,
+		WHERE d.event_type = $1 AND d.status = CASE WHEN a.error_kind IS NULL THEN 'delivered' WHEN a.response_status = 410 THEN 'held' ELSE 'dead' END`,
 		eventType).Scan(&attempts, &a.status, &a.kind, &a.message, &body, &micros)
 	if err != nil || attempts != 1 {
 		t.Errorf("%s: %d attempts (%v), want 1", eventType, attempts, err)

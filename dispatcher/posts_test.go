@@ -15,7 +15,7 @@ import (
 func TestClientErrors_AreRetriedOnTheSchedule(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	codes := []int{400, 404, 410, 413, 429, 503}
+	codes := []int{400, 401, 404, 413, 422, 429, 500, 503}
 	receivers := map[int]*receiver{}
 	for _, code := range codes {
 		receivers[code] = newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
