@@ -36,12 +36,12 @@ const (
 func (c Config) pace() pace {
 	p := pace{
 		duration: c.Duration, lease: lease, nodes: nodes, producers: producers,
-		gap: span{200 * time.Millisecond, 700 * time.Millisecond}, badFor: span{600 * time.Millisecond, 2500 * time.Millisecond},
+		gap: span{200 * time.Millisecond, 700 * time.Millisecond}, badFor: span{600 * time.Millisecond, 2 * time.Second},
 		wait: 100 * time.Millisecond,
 	}
 	if c.Duration > 0 {
 		// Quiet times in between show that a fault is over when it is over.
-		p.gap, p.badFor = span{500 * time.Millisecond, 12 * time.Second}, span{time.Second, 8 * time.Second}
+		p.gap, p.badFor = span{300 * time.Millisecond, 8 * time.Second}, span{time.Second, 8 * time.Second}
 	}
 	return p
 }

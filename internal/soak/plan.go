@@ -13,7 +13,7 @@ type Plan struct {
 	Service   []Fault       // by At
 	Receivers []Fault       // by At; two never overlap
 	Producers [][]Purchase  // what each producer does, one after the other
-	Span      time.Duration // from the first fault to the end of the last
+	Span      time.Duration // from the beginning to the end of the last fault
 }
 
 // Fault is one thing that breaks, and when.
@@ -95,7 +95,7 @@ var endpoints = []Endpoint{
 // newPlan draws the plan. Every part has a generator of its own, so that one can
 // change without the others.
 func newPlan(seed uint64, p pace) *Plan {
-	plan := &Plan{Seed: seed, Endpoints: endpoints}
+	plan := &Plan{Seed: seed, Endpoints: endpoints, Span: p.duration}
 	plan.Service = drawFaults(rand.New(rand.NewPCG(seed, 1)), serviceFaults, p)
 	plan.Receivers = drawFaults(rand.New(rand.NewPCG(seed, 2)), receiverFaults, p)
 	for _, f := range append(plan.Service[:len(plan.Service):len(plan.Service)], plan.Receivers...) {
@@ -116,6 +116,9 @@ func drawFaults(r *rand.Rand, kinds []FaultKind, p pace) []Fault {
 	at := p.gap.draw(r)
 	for first := true; first || at < p.duration; first = false {
 		for _, i := range r.Perm(len(kinds)) {
+			if !first && at >= p.duration {
+				break
+			}
 			f := Fault{Kind: kinds[i], At: at, Draw: r.Uint64()}
 			f.For = lasting(r, f.Kind, p)
 			faults = append(faults, f)
@@ -148,7 +151,7 @@ func lasting(r *rand.Rand, kind FaultKind, p pace) time.Duration {
 	case FaultCut:
 		return ms(0, 800)
 	case FaultFreeze, FaultHalfOpen, FaultDelay:
-		return ms(800, 3000)
+		return ms(800, 2500)
 	}
 	return p.badFor.draw(r)
 }

@@ -174,7 +174,7 @@ func (r *run) live(ctx context.Context) (*History, error) {
 	waiting, cancel := context.WithTimeout(ctx, quietPatience)
 	defer cancel()
 	quiet := time.Now()
-	if h.Unsettled, err = settle(waiting, conn); err != nil {
+	if h.Unsettled, err = settle(waiting, conn, func(what string) { r.logf("%s  waiting: %s", clock(time.Now()), what) }); err != nil {
 		return nil, err
 	}
 	h.Settling = time.Since(quiet)

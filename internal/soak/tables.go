@@ -20,14 +20,16 @@ const (
 		(SELECT count(*) FROM posthorn.outbox_pending),
 		coalesce((SELECT string_agg(n || ' ' || status, ', ') FROM (SELECT status, count(*) AS n FROM posthorn.deliveries
 			WHERE status IN ('pending', 'retrying', 'held') GROUP BY status ORDER BY status) AS s), ''),
-		coalesce((SELECT id::text FROM posthorn.deliveries
-			WHERE status IN ('pending', 'retrying', 'held') ORDER BY id LIMIT 1), '')`
+		coalesce((SELECT format('delivery %s to %s, attempt %s due in %s, job %s %s due in %s by %s',
+				d.id, posthorn.public_id('ep', d.endpoint_id), d.attempts + 1, d.next_attempt_at - now(), d.job_id, j.state, j.scheduled_at - now(), j.attempted_by)
+			FROM posthorn.deliveries d LEFT JOIN river.river_job j ON j.id = d.job_id
+			WHERE d.status IN ('pending', 'retrying', 'held') ORDER BY d.id LIMIT 1), '')`
 )
 
 // settle waits until nothing is unfinished. It returns what still was when ctx was
-// done.
-func settle(ctx context.Context, conn *pgx.Conn) (unsettled string, err error) {
-	for {
+// done, and tells now and then what it waits for.
+func settle(ctx context.Context, conn *pgx.Conn, tell func(what string)) (unsettled string, err error) {
+	for next := time.Now().Add(3 * time.Second); ; {
 		var sessions, pending int64
 		var states, oldest string
 		if err := conn.QueryRow(context.WithoutCancel(ctx), unsettledSQL).Scan(&sessions, &pending, &states, &oldest); err != nil {
@@ -36,8 +38,13 @@ func settle(ctx context.Context, conn *pgx.Conn) (unsettled string, err error) {
 		if sessions == 0 && pending == 0 && states == "" {
 			return "", nil
 		}
+		what := fmt.Sprintf("%d producers' sessions; %d events not routed; deliveries: %s; the oldest: %s", sessions, pending, states, oldest)
 		if ctx.Err() != nil {
-			return fmt.Sprintf("%d producers' sessions; %d events are not routed; deliveries: %s; the oldest is %s", sessions, pending, states, oldest), nil
+			return what, nil
+		}
+		if time.Now().After(next) {
+			next = next.Add(3 * time.Second)
+			tell(what)
 		}
 		pause(ctx, 50*time.Millisecond)
 	}
