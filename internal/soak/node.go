@@ -89,7 +89,11 @@ func (n *node) watch(ctx context.Context, l *life) {
 	if l.expected.Load() {
 		return
 	}
-	n.complain("%s ended by itself: %s; it printed:\n%s", n.name, l.cmd.ProcessState, l.log)
+	// It says that it runs a moment before its dispatcher does. Should the database
+	// vanish in between, that is a failed start like any other.
+	if l.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(l.log.String(), "dispatcher: start:") {
+		n.complain("%s ended by itself: %s; it printed:\n%s", n.name, l.cmd.ProcessState, l.log)
+	}
 	n.turn.Lock()
 	defer n.turn.Unlock()
 	if n.life.Load() == l {
