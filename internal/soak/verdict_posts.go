@@ -1,6 +1,8 @@
 package soak
 
 import (
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -29,10 +31,22 @@ func (j *judge) matched() {
 				d.ID, d.EventID, d.Endpoint, a.Number, clock(a.StartedAt), a.Status, len(posts))
 		}
 		for _, p := range j.unexplained(unrecorded) {
-			j.add(Unrecorded, "delivery %s (event %s, endpoint %s): POST %d at %s, answered %d, is none of its %d attempts, and no fault explains it",
-				d.ID, d.EventID, d.Endpoint, p.N, clock(p.At), p.Status, len(attempts))
+			j.add(Unrecorded, "delivery %s (event %s, endpoint %s): POST %d at %s, answered %d, is no attempt, and no fault explains it: %s",
+				d.ID, d.EventID, d.Endpoint, p.N, clock(p.At), p.Status, story(attempts, posts))
 		}
 	}
+}
+
+// story tells what happened to a delivery, for the message.
+func story(attempts []Attempt, posts []Post) string {
+	var b strings.Builder
+	for _, a := range attempts {
+		fmt.Fprintf(&b, "attempt %d at %s for %s → %d, ", a.Number, clock(a.StartedAt), a.Duration.Round(time.Millisecond), a.Status)
+	}
+	for _, p := range posts {
+		fmt.Fprintf(&b, "POST %d at %s → %d, ", p.N, clock(p.At), p.Status)
+	}
+	return strings.TrimSuffix(b.String(), ", ")
 }
 
 // pairUp finds for each attempt its POST, by time and answer: the first that is
