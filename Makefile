@@ -32,6 +32,12 @@ run: build ## Try Posthorn: posthorn dev. Ctrl-C ends it.
 test: node postgres ## Run every test, with the race detector.
 	go test -race -timeout 12m ./...
 
+# How long there are faults; SOAK_SEED comes from the environment too.
+SOAK_DURATION ?= 10m
+.PHONY: soak
+soak: postgres ## Break everything at random for SOAK_DURATION (10m) and judge; SOAK_SEED replays.
+	SOAK_DURATION=$(SOAK_DURATION) go test -race -count=1 -timeout 24h -v -run '^TestFaults$$' ./internal/soak
+
 .PHONY: check
 check: format vet lint generated modules ## Check format, lint, generated files and modules.
 

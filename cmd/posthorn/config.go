@@ -135,6 +135,34 @@ func (t *attemptTimeout) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// lease is how long the dispatcher's chunks stay with a process; 0: as long as
+// attemptTimeout.lease says.
+type lease time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *lease) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a duration such as 30s", text)
+	case d < time.Second:
+		return fmt.Errorf("%s is less than 1s", d)
+	}
+	*l = lease(d)
+	return nil
+}
+
+// orFor is the lease that was asked for, or the one for attempts with this limit.
+func (l lease) orFor(t attemptTimeout) (time.Duration, error) {
+	switch {
+	case l == 0:
+		return t.lease(), nil
+	case time.Duration(l) <= time.Duration(t):
+		return 0, fmt.Errorf("--lease: %s is not longer than an attempt of %s (POSTHORN_ATTEMPT_TIMEOUT)", time.Duration(l), time.Duration(t))
+	}
+	return time.Duration(l), nil
+}
+
 // retention is a duration of at least an hour.
 type retention time.Duration
 

@@ -77,6 +77,25 @@ func TestLeasesOutlastAttempts(t *testing.T) {
 	}
 }
 
+func TestALeaseIsAsAskedForOrLongEnough(t *testing.T) {
+	t.Parallel()
+	second := attemptTimeout(time.Second)
+	if got, err := lease(0).orFor(second); err != nil || got != 30*time.Second {
+		t.Errorf("by default it is %s, %v", got, err)
+	}
+	if got, err := parse(t, "serve", "--lease=5s").Serve.Lease.orFor(second); err != nil || got != 5*time.Second {
+		t.Errorf("of 5s it is %s, %v", got, err)
+	}
+	if _, err := lease(time.Second).orFor(second); err == nil {
+		t.Error("an attempt may last as long as a lease")
+	}
+	for _, text := range []string{"", "30", "10ms"} {
+		if err := new(lease).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}
+
 func TestRolesAreOneOrBoth(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]roles{"api": {api: true}, "dispatch": {dispatch: true}, "dispatch,api": {true, true}} {

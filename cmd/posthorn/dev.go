@@ -123,7 +123,7 @@ func (c *devCommand) runOn(ctx context.Context, s *streams, t *telemetry.Telemet
 		databaseURL: r.database.url, listener: r.listener, roles: roles{api: true, dispatch: true},
 		operatorKey: r.key, keyset: string(c.EncryptionKeyset), keptIsFine: r.database.private != nil,
 		policy:   netguard.Policy{AllowHTTP: true, AllowNetworks: slices.Concat(loopback, c.AllowPrivateNetworks)},
-		schedule: c.RetrySchedule, attemptTimeout: c.AttemptTimeout, retention: c.Retention, faults: c.faults(), telemetry: t,
+		schedule: c.RetrySchedule, attemptTimeout: c.AttemptTimeout, lease: c.AttemptTimeout.lease(), retention: c.Retention, faults: c.faults(), telemetry: t,
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ type serveCommand struct {
 	AllowHTTP bool   `name:"allow-http" env:"POSTHORN_ALLOW_HTTP" help:"Let endpoints have plain http URLs. Default: false."`
 	Roles     roles  `default:"api,dispatch" help:"What this process does: api, dispatch or both. Any answers /healthz, /readyz and /metrics."`
 	Migrate   bool   `help:"Migrate the database first. Default: false; pending migrations stop the start."`
+	Lease     lease  `placeholder:"DURATION" help:"How long work stays with a process that gives no sign of life, in s or m; longer than an attempt. Default: 30s, and at least 15s longer than an attempt."`
 	Handoff   bool   `default:"true" negatable:"" help:"Give routed events to this process's senders at once; with --no-handoff River fetches them: slower, simpler. Default: true."`
 	LogFormat string `enum:"text,json" default:"text" help:"Form of the log on standard error: text or json."`
 }
@@ -29,6 +30,10 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	key, err := c.operatorKey()
+	if err != nil {
+		return err
+	}
+	lease, err := c.Lease.orFor(c.AttemptTimeout)
 	if err != nil {
 		return err
 	}
@@ -56,7 +61,7 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 	service, err := newService(ctx, serviceConfig{
 		databaseURL: url, listener: listener, roles: c.Roles, operatorKey: key, keyset: string(c.EncryptionKeyset),
 		policy:   netguard.Policy{AllowHTTP: c.AllowHTTP, AllowNetworks: c.AllowPrivateNetworks},
-		schedule: c.RetrySchedule, attemptTimeout: c.AttemptTimeout, retention: c.Retention, faults: c.faults(), noHandoff: !c.Handoff, telemetry: t,
+		schedule: c.RetrySchedule, attemptTimeout: c.AttemptTimeout, lease: lease, retention: c.Retention, faults: c.faults(), noHandoff: !c.Handoff, telemetry: t,
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type serviceConfig struct {
 	policy         netguard.Policy
 	schedule       retrySchedule
 	attemptTimeout attemptTimeout
+	lease          time.Duration
 	retention      retention
 	faults         faultConfig
 	noHandoff      bool
@@ -136,7 +137,7 @@ func (s *service) newDispatcher(directory *subscriptions.Directory) (*dispatcher
 	config := dispatcher.Config{
 		Pool: s.pool, Directory: directory, Version: versionOf().Version,
 		Guard: netguard.NewGuard(c.policy), Retry: dispatcher.RetryPolicy{Schedule: c.schedule},
-		AttemptTimeout: time.Duration(c.attemptTimeout), Lease: c.attemptTimeout.lease(), Retention: time.Duration(c.retention), NoHandoff: c.noHandoff,
+		AttemptTimeout: time.Duration(c.attemptTimeout), Lease: c.lease, Retention: time.Duration(c.retention), NoHandoff: c.noHandoff,
 		Breaker:        dispatcher.BreakerPolicy{Failures: c.faults.breakerFailures},
 		Disable:        dispatcher.DisablePolicy{After: c.faults.disableAfter},
 		DrainPerSecond: c.faults.drainRate,

@@ -46,6 +46,7 @@ var inModule = map[string]allowed{
 	"internal/pgtest":    {[]string{"migrations", "internal/devdb"}, "every package's tests import it, so it must import none of them"},
 	"internal/sample":    {[]string{"outbox", "outbox/outboxotel", "webhook"}, "it is written as a user's programs are: with what users may import"},
 	"internal/sqlcheck":  {nil, "every package's tests may import it"},
+	"internal/soak":      {[]string{"internal/devdb"}, "Posthorn is a black box to it: a judge that used its code would share its mistakes"},
 	"internal/telemetry": {nil, "it sets up providers; what is measured is defined by those who do the work"},
 	"internal/typeid":    {nil, "ids are below everything"},
 }
@@ -60,7 +61,8 @@ var importedBy = map[string]importers{
 	"cmd/posthorn":    {nil, "a command is nobody's library"},
 	"internal/sample": {[]string{"cmd/posthorn"}, "samples must not become part of the service"},
 	"internal/bench":  {[]string{"cmd/posthorn"}, "measuring must not become part of the service"},
-	"internal/devdb":  {[]string{"cmd/posthorn", "internal/bench", "internal/pgtest"}, "the service runs on a database that is given to it"},
+	"internal/soak":   {nil, "it is for tests"},
+	"internal/devdb":  {[]string{"cmd/posthorn", "internal/bench", "internal/pgtest", "internal/soak"}, "the service runs on a database that is given to it"},
 	"internal/pgtest": {nil, "it is for tests"},
 }
 
