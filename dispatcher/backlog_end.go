@@ -60,11 +60,8 @@ func (o *owner) end() (ended bool, err error) {
 	err = o.inTransaction(func(ctx context.Context, tx pgx.Tx) error {
 		var job int64
 		err := tx.QueryRow(ctx, lockBacklogSQL, o.endpointID, o.jobID).Scan(&job)
-		if errors.Is(err, pgx.ErrNoRows) {
-			ended = true // it is another's, or gone
-			return nil
-		}
-		if err != nil {
+		named := !errors.Is(err, pgx.ErrNoRows) // else the endpoint's backlog is another job's by now
+		if err != nil && named {
 			return err
 		}
 		var due *time.Time
@@ -78,7 +75,7 @@ func (o *owner) end() (ended bool, err error) {
 		switch {
 		case due == nil:
 			ended = true
-			return o.remove(ctx, tx)
+			return o.remove(ctx, tx, named)
 		case due.After(o.healths.clock.Now()):
 			ended = true
 			_, err = tx.Exec(ctx, parkBacklogSQL, o.jobID, due, o.node)
@@ -91,9 +88,11 @@ func (o *owner) end() (ended bool, err error) {
 	return ended, nil
 }
 
-func (o *owner) remove(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, endBacklogSQL, o.endpointID); err != nil {
-		return err
+func (o *owner) remove(ctx context.Context, tx pgx.Tx, named bool) error {
+	if named {
+		if _, err := tx.Exec(ctx, endBacklogSQL, o.endpointID); err != nil {
+			return err
+		}
 	}
 	_, err := tx.Exec(ctx, deleteJobsSQL, []int64{o.jobID})
 	return err

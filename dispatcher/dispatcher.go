@@ -104,7 +104,7 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		return nil, err
 	}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{pool: c.Pool, jobs: inserter, directory: c.Directory, lanes: d.lanes, lease: c.Lease, reaching: c.reaching})
+	river.AddWorker(workers, &worker{pool: c.Pool, jobs: inserter, directory: c.Directory, lanes: d.lanes, node: c.NodeName, lease: c.Lease, reaching: c.reaching})
 	river.AddWorker(workers, d.feeder)
 	river.AddWorker(workers, &aligner{pool: c.Pool, jobs: inserter, directory: c.Directory, feeder: d.feeder, perSecond: c.DrainPerSecond})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
@@ -215,7 +215,7 @@ func (d *Dispatcher) stop(ctx context.Context, recorded <-chan struct{}, stopRec
 	select {
 	case <-sent:
 	case <-bounded.Done():
-		close(d.lanes.abandoned)
+		d.lanes.abandon()
 		<-sent // bounded by the attempt's time limit
 	}
 	fed := inBackground(d.feeder.running.Wait) // each as soon as what it had in hand is recorded
@@ -223,6 +223,7 @@ func (d *Dispatcher) stop(ctx context.Context, recorded <-chan struct{}, stopRec
 	case <-fed:
 	case <-bounded.Done():
 		d.feeder.lose() // what it could not give back is released with the node
+		d.lanes.abandon()
 		<-fed
 	}
 	close(d.results)

@@ -80,9 +80,10 @@ func TestEndpointChange_AnIdleNodeDoesNotTakeANewEndpointForADeletedOne(t *testi
 func (n *stillNode) work(t *testing.T) {
 	t.Helper()
 	job := &river.Job[deliverArgs]{JobRow: &rivertype.JobRow{}}
-	must(t, n.config.Pool.QueryRow(t.Context(), `SELECT id, args FROM river.river_job WHERE kind = 'deliver' AND args->>'node' IS NULL`).Scan(&job.ID, &job.Args))
+	must(t, n.config.Pool.QueryRow(t.Context(), `UPDATE river.river_job
+		SET state = 'running', attempted_by = array[$1] WHERE kind = 'deliver' AND args->>'node' IS NULL RETURNING id, args`, n.config.NodeName).Scan(&job.ID, &job.Args))
 	c := n.config
-	w := &worker{pool: c.Pool, directory: c.Directory, lanes: n.lanes, lease: c.Lease}
+	w := &worker{pool: c.Pool, directory: c.Directory, lanes: n.lanes, node: c.NodeName, lease: c.Lease}
 	must(t, w.Work(t.Context(), job))
 }
 

@@ -58,7 +58,8 @@ func (f *feeder) Work(ctx context.Context, job *river.Job[backlogArgs]) error {
 		return err
 	}
 	asked := time.Now()
-	if _, err := f.pool.Exec(ctx, keepJobSQL, job.ID, f.lease); err != nil {
+	tag, err := f.pool.Exec(ctx, keepJobSQL, job.ID, f.lease, f.node)
+	if err != nil || tag.RowsAffected() == 0 { // it is another's by now
 		return err
 	}
 	f.own(endpoint, job.ID, newLease(asked, f.lease))
@@ -69,26 +70,32 @@ func (f *feeder) Work(ctx context.Context, job *river.Job[backlogArgs]) error {
 func (f *feeder) own(endpoint subscriptions.EndpointID, jobID int64, held *lease) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if before := f.owners[endpoint]; before != nil {
-		if before.jobID == jobID && before.lease.held() {
-			return // a renewal came late; nobody else has it
-		}
-		before.lease.lose() // it notices, and leaves the backlog to the new one
-	}
 	select {
 	case <-f.closing:
 		return // the job goes back with all others
 	default:
 	}
+	// One of before may have parked the job just now and not be gone, or have lost it
+	// and requests under way still: it is waited for.
 	o := newOwner(f, endpoint, jobID, held)
+	if before := f.owners[endpoint]; before != nil {
+		before.lease.lose()
+		before.poke()
+		o.before = before.ended
+	}
 	f.owners[endpoint] = o
 	f.running.Go(func() {
+		defer f.disown(o)
+		if o.before != nil {
+			<-o.before
+		}
 		o.run()
-		f.disown(o)
+		o.drop()
 	})
 }
 
 func (f *feeder) disown(o *owner) {
+	close(o.ended)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.owners[o.endpointID] == o {

@@ -117,10 +117,13 @@ const (
 	armJobsSQL = `UPDATE river.river_job SET state = 'available' WHERE id = ANY($1) AND state = 'scheduled'`
 
 	// A job that this node keeps after its worker has returned, for a lease. River,
-	// which would call it completed, finds it running no more. The look does not
-	// count: a job that is looked at for weeks must not run out of attempts.
-	keepJobSQL = `UPDATE river.river_job SET state = 'scheduled', scheduled_at = now() + $2, attempt = greatest(attempt - 1, 0)
-		WHERE id = $1 AND state = 'running'`
+	// which would call it completed, finds it running no more. It may have done so
+	// already: its word on the job's last run can come late, when this one has begun,
+	// and is taken back. The look does not count: a job that is looked at for weeks
+	// must not run out of attempts.
+	keepJobSQL = `UPDATE river.river_job
+		SET state = 'scheduled', scheduled_at = now() + $2, attempt = greatest(attempt - 1, 0), finalized_at = NULL
+		WHERE id = $1 AND state IN ('running', 'completed') AND ` + holder + ` = $3`
 
 	// Those that are still in this node's hands, and stay so until the transaction ends.
 	lockHeldJobsSQL = `SELECT id FROM river.river_job

@@ -25,17 +25,19 @@ type lanes struct {
 	wanting    time.Time        // when a backlog last got no room
 	closed     bool             // shutting down: nothing is taken on any more
 	abandoned  chan struct{}    // closed when results are waited for no longer
+	abandon    func()           // closes it
 	freed      chan struct{}    // told, without waiting, when deliveries were settled
 	workers    sync.WaitGroup
 }
 
 func newLanes(maxInHand int, healths *healths, limiter *rateLimiter, send func(*delivery) result, results chan<- result) *lanes {
+	abandoned := make(chan struct{})
 	return &lanes{
 		maxInHand: maxInHand, healths: healths, limiter: limiter, send: send, results: results,
 		byEndpoint: map[subscriptions.EndpointID]*lane{},
 		held:       map[int64]*chunk{},
 		freed:      make(chan struct{}, 1),
-		abandoned:  make(chan struct{}),
+		abandoned:  abandoned, abandon: sync.OnceFunc(func() { close(abandoned) }),
 	}
 }
 
@@ -343,7 +345,7 @@ func (l *lanes) flush(id subscriptions.EndpointID) {
 	}
 	l.workers.Go(func() {
 		for _, d := range queued {
-			l.record(l.send(d)) // whose turn ends without an attempt
+			l.record(result{delivery: d, released: releasedAside})
 		}
 	})
 }

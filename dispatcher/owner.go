@@ -19,6 +19,8 @@ type owner struct {
 	lease      *lease
 	order      *order // of the deliveries with ordering keys; the run loop's alone
 	since      time.Time
+	before     <-chan struct{} // closed when the owner before this one, in this process, is through
+	ended      chan struct{}   // closed when this one is
 
 	again chan struct{} // told to look again
 
@@ -35,6 +37,7 @@ type recordedDelivery struct {
 
 func newOwner(f *feeder, endpoint subscriptions.EndpointID, jobID int64, held *lease) *owner {
 	return &owner{feeder: f, endpointID: endpoint, jobID: jobID, lease: held, order: newOrder(), since: time.Now(),
+		ended: make(chan struct{}),
 		again: make(chan struct{}, 1), inHand: map[DeliveryID]bool{}}
 }
 
@@ -75,6 +78,18 @@ func (o *owner) run() {
 			return
 		case next == stepWait:
 			o.rest(o.tick())
+		}
+	}
+}
+
+// drop waits, after the backlog was lost, until nothing of it is in hand: the next
+// owner in this process must not load what may be under way.
+func (o *owner) drop() {
+	for o.catchUp() {
+		select {
+		case <-o.lanes.abandoned:
+			return
+		case <-o.again:
 		}
 	}
 }

@@ -23,6 +23,7 @@ type worker struct {
 	jobs      *river.Client[pgx.Tx]
 	directory *subscriptions.Directory
 	lanes     *lanes
+	node      string
 	lease     time.Duration
 	reaching  reaching
 }
@@ -36,8 +37,14 @@ func (w *worker) NextRetry(*river.Job[deliverArgs]) time.Time { return time.Now(
 // Work implements river.Worker.
 func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	w.reaching.at(workerFetched)
-	if c := w.lanes.holds(job.ID); c != nil && c.lease.held() {
-		return w.keep(ctx, job.ID) // a renewal came late; nobody else has it
+	if c := w.lanes.holds(job.ID); c != nil {
+		// A renewal came late, and nobody else has it; or it was lost, and has requests
+		// under way still, which are waited for.
+		if c.lease.held() {
+			_, err := w.keep(ctx, job.ID)
+			return err
+		}
+		return river.JobSnooze(time.Second)
 	}
 	// This node may have relayed nothing for a while: an endpoint that it has not
 	// seen would look deleted, and a changed one would be called as it was.
@@ -63,7 +70,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if !w.lanes.reserve(sub, len(c.deliveries)) {
 		return w.moveToBacklog(ctx, job, endpoint)
 	}
-	if err := w.keep(ctx, job.ID); err != nil {
+	if ours, err := w.keep(ctx, job.ID); !ours {
 		w.lanes.unreserve(endpoint, len(c.deliveries))
 		return err
 	}
@@ -73,11 +80,13 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	return nil // the job is kept
 }
 
-func (w *worker) keep(ctx context.Context, jobID int64) error {
-	if _, err := w.pool.Exec(ctx, keepJobSQL, jobID, w.lease); err != nil {
-		return fmt.Errorf("keep job %d: %w", jobID, err)
+// keep keeps the job for a lease; it reports false when it is another node's by now.
+func (w *worker) keep(ctx context.Context, jobID int64) (bool, error) {
+	tag, err := w.pool.Exec(ctx, keepJobSQL, jobID, w.lease, w.node)
+	if err != nil {
+		return false, fmt.Errorf("keep job %d: %w", jobID, err)
 	}
-	return nil
+	return tag.RowsAffected() == 1, nil
 }
 
 // ofJob are the unfinished deliveries of a job: those that wait, and those of a
