@@ -15,8 +15,8 @@ import (
 
 // backlogArgs is the River job that owns what waits for an endpoint, as long as
 // anything does: one for each endpoint, named by the table backlogs. It is parked
-// (available at a later time) while nobody may send, and leased (scheduled) while
-// a node's owner works on it.
+// (available at a later time, attempted by nobody) while nobody may send, and leased
+// while a node's owner works on it.
 type backlogArgs struct {
 	// Endpoint is the endpoint's id.
 	Endpoint string `json:"endpoint"`
@@ -133,7 +133,7 @@ func beginBacklogs(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx],
 const wakeBacklogsSQL = `
 	UPDATE river.river_job SET scheduled_at = now() WHERE id IN (
 		SELECT j.id FROM posthorn.backlogs b JOIN river.river_job j ON j.id = b.job_id
-		WHERE b.endpoint_id = ANY($1) AND j.state = 'available' AND j.scheduled_at > now()
+		WHERE b.endpoint_id = ANY($1) AND j.state = 'available' AND j.scheduled_at > now() AND j.attempted_by IS NULL
 		ORDER BY j.id FOR UPDATE OF j SKIP LOCKED)`
 
 func wakeBacklogs(ctx context.Context, tx pgx.Tx, endpoints []subscriptions.EndpointID) error {

@@ -25,12 +25,13 @@ const (
 	// Waits for a recorder that is about to change it.
 	heldBackSQL = `SELECT ` + healthColumns + ` FROM posthorn.endpoint_health WHERE endpoint_id = $1 FOR SHARE`
 
-	// Large backlogs come after small ones where nodes have less room than work.
+	// A parked job is nobody's. Large backlogs come after small ones where nodes have
+	// less room than work.
 	parkBacklogSQL = `
-		UPDATE river.river_job SET state = 'available', scheduled_at = coalesce($2, now()),
+		UPDATE river.river_job SET state = 'available', scheduled_at = coalesce($2, now()), attempted_by = NULL,
 			priority = (SELECT 1 + (count(*) > 100)::int + (count(*) > 1000)::int + (count(*) > 10000)::int FROM (
 				SELECT FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL LIMIT 10001) n)
-		WHERE id = $1 AND state IN ('scheduled', 'running') AND ` + holder + ` = $3`
+		WHERE id = $1 AND ` + leased + ` AND ` + holder + ` = $3`
 )
 
 // finish ends the backlog when nothing is left of it, or parks it until the next of

@@ -105,6 +105,10 @@ const soon = 11 * time.Second
 // whose relay kept it.
 const holder = `coalesce(attempted_by[array_upper(attempted_by, 1)], args->>'node')`
 
+// leased is the state of a job that its holder has: a lease ahead. River's scheduler
+// makes it available when its time is near, and that time is heeded by the fetch.
+const leased = `(state IN ('scheduled', 'running') OR state = 'available' AND scheduled_at > now())`
+
 const (
 	// A finished chunk's job. Should River have it running just now, its own
 	// update finds nothing and is a no-op.
@@ -127,16 +131,16 @@ const (
 
 	// Those that are still in this node's hands, and stay so until the transaction ends.
 	lockHeldJobsSQL = `SELECT id FROM river.river_job
-		WHERE id = ANY($1) AND state IN ('scheduled', 'running') AND ` + holder + ` = $2 ORDER BY id FOR UPDATE`
+		WHERE id = ANY($1) AND ` + leased + ` AND ` + holder + ` = $2 ORDER BY id FOR UPDATE`
 
 	// The lease of what is still in hand; what is not returned has been lost.
-	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2
+	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2, state = CASE state WHEN 'available' THEN 'scheduled' ELSE state END
 		WHERE id = ANY(ARRAY(SELECT id FROM river.river_job WHERE id = ANY($1) ORDER BY id FOR UPDATE))
-		  AND state IN ('scheduled', 'running') AND ` + holder + ` = $3 RETURNING id`
+		  AND ` + leased + ` AND ` + holder + ` = $3 RETURNING id`
 
 	// Everything that a node had, for the others: its chunks, and what it was at.
 	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()
-		WHERE (state = 'running' OR state = 'scheduled' AND kind IN ('deliver', 'backlog')) AND ` + holder + ` = $1`
+		WHERE (state = 'running' OR kind IN ('deliver', 'backlog') AND ` + leased + `) AND ` + holder + ` = $1`
 
 	// A dead leader's term would run on for seconds, and nobody schedules meanwhile.
 	deposeLeaderSQL = `DELETE FROM river.river_leader WHERE leader_id = $1`
