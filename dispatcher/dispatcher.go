@@ -77,6 +77,7 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{pool: c.Pool, directory: c.Directory, lanes: d.lanes, lease: c.Lease, reaching: c.reaching})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
+	river.AddWorker(workers, &auditor{pool: c.Pool, reaching: c.reaching})
 	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger})
 	client, err := river.NewClient(riverpgxv5.New(c.Pool), &river.Config{
 		ID:      c.NodeName,
@@ -84,10 +85,11 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
 			queueDeliver:  {MaxWorkers: 50, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
-			queueMaintain: {MaxWorkers: 2},
+			queueMaintain: {MaxWorkers: 3}, // sweep, audit, maintain
 		},
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(c.SweepInterval, sweepArgs{}),
+			periodic(auditInterval, auditArgs{}),
 			periodic(time.Hour, maintainArgs{}),
 		},
 		JobTimeout:           time.Minute,
