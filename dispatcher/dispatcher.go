@@ -26,6 +26,7 @@ type Dispatcher struct {
 	sender   *sender
 	recorder *recorder
 	results  chan result
+	ledger   *ledgerWatch
 }
 
 // New makes a Dispatcher. Nothing runs before Run.
@@ -41,6 +42,10 @@ func New(config Config) (*Dispatcher, error) {
 	}
 	backlog := func(ctx context.Context) (Backlog, error) { return ReadBacklog(ctx, config.Pool) }
 	if err := telemetry.observe(config.Meter, backlog); err != nil {
+		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
+	}
+	d.ledger = &ledgerWatch{pool: config.Pool, logger: config.Logger}
+	if err := d.ledger.observe(config.Meter); err != nil {
 		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
 	}
 	d.sender = &sender{
@@ -146,6 +151,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	var keepers sync.WaitGroup
 	keepers.Go(func() { d.node.run(keeping, d.config.ReapInterval) })
 	keepers.Go(func() { keeper{d}.run(keeping) })
+	keepers.Go(func() { d.ledger.run(keeping) })
 
 	d.relay.run(ctx)
 	d.stop(lasting, recorded, stopRecording)
