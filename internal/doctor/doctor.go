@@ -139,7 +139,7 @@ func (c *Check) detail(format string, args ...any) {
 func show(d time.Duration) string {
 	switch {
 	case d < time.Second:
-		return d.Round(time.Millisecond).String()
+		return max(d.Round(time.Millisecond), time.Millisecond).String()
 	case d < 2*time.Hour:
 		return d.Round(time.Second).String()
 	case d < 48*time.Hour:
