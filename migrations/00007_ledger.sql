@@ -33,15 +33,17 @@ CREATE TABLE posthorn.ledger_recounts (
     minute timestamptz NOT NULL
 );
 
--- How far minutes have been accounted for: from the oldest day that is stored.
+-- How far minutes have been accounted for: from the oldest day on, or where nothing is
+-- stored from an hour ago, so that producers' transactions under way are not late.
 CREATE TABLE posthorn.ledger_state (
     only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     audited_to timestamptz NOT NULL
 );
 INSERT INTO posthorn.ledger_state (audited_to)
-    SELECT coalesce(min(to_date(right(c.relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC', date_trunc('minute', now(), 'UTC'))
-    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    JOIN posthorn.partitioned_tables t ON i.inhparent = ('posthorn.' || t.name)::regclass;
+    SELECT least(min(to_date(right(c.relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC', date_trunc('minute', now(), 'UTC') - interval '1 hour')
+    FROM (SELECT WHERE EXISTS (SELECT FROM posthorn.outbox) OR EXISTS (SELECT FROM posthorn.deliveries)) stored,
+        pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        JOIN posthorn.partitioned_tables t ON i.inhparent = ('posthorn.' || t.name)::regclass;
 
 -- A minute's events lie together in their append-only tables: a few bytes for every
 -- 32 pages find them, and cost a producer next to nothing.
