@@ -179,6 +179,10 @@ func TestLedger(t *testing.T) {
 	b.publish(t, outbox.Event{Type: "order.paid", Payload: []byte(`1`)})
 	got := b.operator(t).get("/v1/ledger").want(http.StatusOK).object()
 	states := got["deliveries"].(map[string]any)
+	held := got["held_by"].(map[string]any)
+	if got["no_match"] != 0.0 || got["unowned"] != 0.0 || got["audited_to"] == nil || held["paused"] != 0.0 || len(held) != 3 {
+		t.Errorf("got %v", got)
+	}
 	if got["events"] != 2.0 || got["unrouted"] != 1.0 || got["routed"] != 1.0 || got["expected_deliveries"] != 1.0 ||
 		got["unaccounted"] != 0.0 || got["dead_letters"] != 1.0 || states["dead"] != 1.0 || len(states) != 6 {
 		t.Errorf("got %v", got)

@@ -634,8 +634,23 @@ type HasMore = bool
 // Examples: {"content-type":"application/json","set-cookie":["a=1","b=2"]}
 type Headers = headerMap
 
+// HeldBy What holds the held deliveries.
+type HeldBy struct {
+	// Disabled Posthorn disabled their endpoint.
+	Disabled int64 `json:"disabled"`
+
+	// Other Their endpoint is enabled again, or deleted; they are let go of in a moment.
+	Other int64 `json:"other"`
+
+	// Paused A person paused their endpoint.
+	Paused int64 `json:"paused"`
+}
+
 // Ledger defines model for Ledger.
 type Ledger struct {
+	// AuditedTo Where the minutes end that have been accounted for; some minutes ago while a dispatcher runs.
+	AuditedTo time.Time `json:"audited_to"`
+
 	// DeadLetters Dead letters that nobody has dealt with.
 	DeadLetters int64 `json:"dead_letters"`
 
@@ -648,17 +663,26 @@ type Ledger struct {
 	// ExpectedDeliveries How many deliveries the routed events must have become.
 	ExpectedDeliveries int64 `json:"expected_deliveries"`
 
+	// HeldBy What holds the held deliveries.
+	HeldBy HeldBy `json:"held_by"`
+
+	// NoMatch Routed events that no endpoint wanted.
+	NoMatch int64 `json:"no_match"`
+
 	// Object What this is.
 	Object string `json:"object"`
 
-	// OldestUnsentSeconds The age of the oldest work that waits for its first attempt; 0 when nothing waits.
+	// OldestUnsentSeconds The age of the oldest event that is not routed or has an unfinished delivery, a held one too; 0 when there is none.
 	OldestUnsentSeconds float64 `json:"oldest_unsent_seconds"`
 
 	// Routed Events that were matched against the endpoints.
 	Routed int64 `json:"routed"`
 
-	// Unaccounted What is missing from the books. It must be 0.
+	// Unaccounted What is missing from the books, or too much in them. It must be 0.
 	Unaccounted int64 `json:"unaccounted"`
+
+	// Unowned How much of that are unfinished deliveries that no job will send; the sweep mends it.
+	Unowned int64 `json:"unowned"`
 
 	// Unrouted Events that wait to be matched.
 	Unrouted int64 `json:"unrouted"`

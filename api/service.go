@@ -16,9 +16,11 @@ func (h handlers) GetLedger(ctx context.Context, _ GetLedgerRequestObject) (GetL
 		return nil, err
 	}
 	return GetLedger200JSONResponse{
-		Object: "ledger", Events: l.Events, Unrouted: l.Unrouted, Routed: l.Routed,
-		ExpectedDeliveries: l.Expected, Deliveries: l.Deliveries, Unaccounted: l.Unaccounted,
-		OldestUnsentSeconds: l.OldestUnsent.Seconds(), DeadLetters: l.DeadLetters,
+		Object: "ledger", Events: l.Events, Unrouted: l.Unrouted, Routed: l.Routed, NoMatch: l.NoMatch,
+		ExpectedDeliveries: l.Expected, Deliveries: l.Deliveries,
+		HeldBy:      HeldBy{Paused: l.HeldBy.Paused, Disabled: l.HeldBy.Disabled, Other: l.HeldBy.Other},
+		Unaccounted: l.Unaccounted, Unowned: l.Unowned,
+		OldestUnsentSeconds: l.OldestUnsent.Seconds(), DeadLetters: l.DeadLetters, AuditedTo: l.AuditedTo.UTC(),
 	}, nil
 }
 

@@ -20,6 +20,8 @@ const (
 	reaperCommitted     commitPoint = "reaper-committed"      // released
 	sweepUncommitted    commitPoint = "sweep-uncommitted"     // lost jobs made again, not committed
 	sweepCommitted      commitPoint = "sweep-committed"       // made again
+	auditUncommitted    commitPoint = "audit-uncommitted"     // minutes accounted for, not committed
+	auditCommitted      commitPoint = "audit-committed"       // committed
 	redeliverWritten    commitPoint = "redeliver-uncommitted" // a retry by hand written, not committed
 	redeliverCommitted  commitPoint = "redeliver-committed"   // committed
 )
@@ -29,7 +31,7 @@ var commitPoints = []commitPoint{
 	relayClaimed, relayCommitted, senderBeforePost, senderAfterPost,
 	recorderBefore, recorderUncommitted, recorderCommitted,
 	workerFetched, workerHandedOver, backlogFetched, backlogHandedOver, reaperUncommitted, reaperCommitted,
-	sweepUncommitted, sweepCommitted, redeliverWritten, redeliverCommitted,
+	sweepUncommitted, sweepCommitted, auditUncommitted, auditCommitted, redeliverWritten, redeliverCommitted,
 }
 
 // reaching is called at every commit point; nil outside of tests.

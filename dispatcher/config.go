@@ -16,7 +16,7 @@ import (
 
 // Config is what a Dispatcher needs. Only Pool and Directory must be set.
 type Config struct {
-	// Pool is the database. The dispatcher holds up to ten of its connections
+	// Pool is the database. The dispatcher holds up to twelve of its connections
 	// and opens one more, a session connection, for the node's lock.
 	Pool *pgxpool.Pool
 

@@ -305,6 +305,28 @@ func TestCrash_OfTheSweepLosesNothing(t *testing.T) {
 	}
 }
 
+func TestCrash_OfTheAuditLeavesTheBooksExact(t *testing.T) {
+	t.Parallel()
+	for _, at := range []commitPoint{auditUncommitted, auditCommitted} {
+		t.Run(string(at), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			r := newReceiver(t, nil)
+			b.endpoint(t, r.URL)
+			committed := b.publishSome(t, events)
+			before := balanced(t, b.Pool).AuditedTo
+			startNode(t, nodeOrder{URL: b.URL, KillAt: at, KillAfter: 1, Grace: time.Minute}).killed(t)
+			if l := balanced(t, b.Pool); l.AuditedTo.After(before) != (at == auditCommitted) {
+				t.Errorf("audited from %s to %s", before, l.AuditedTo)
+			}
+			b.run(t)
+			settled(t, b.Pool)
+			r.check(t, committed, 16)
+			balanced(t, b.Pool)
+		})
+	}
+}
+
 func TestCrash_OfARetryByHand(t *testing.T) {
 	t.Parallel()
 	for _, at := range []commitPoint{redeliverWritten, redeliverCommitted} {
@@ -347,7 +369,7 @@ func TestCrash_CoversEveryCommitPoint(t *testing.T) {
 		recorderCommitted: "recorderCommitted", workerFetched: "workerFetched", workerHandedOver: "workerHandedOver",
 		backlogFetched: "backlogFetched", backlogHandedOver: "backlogHandedOver",
 		reaperUncommitted: "reaperUncommitted", reaperCommitted: "reaperCommitted", sweepUncommitted: "sweepUncommitted",
-		sweepCommitted: "sweepCommitted", redeliverWritten: "redeliverWritten", redeliverCommitted: "redeliverCommitted",
+		sweepCommitted: "sweepCommitted", auditUncommitted: "auditUncommitted", auditCommitted: "auditCommitted", redeliverWritten: "redeliverWritten", redeliverCommitted: "redeliverCommitted",
 	}
 	for _, p := range commitPoints {
 		if names[p] == "" || strings.Count(string(source), names[p]) < 2 {

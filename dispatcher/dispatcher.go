@@ -31,6 +31,7 @@ type Dispatcher struct {
 	sender     *sender
 	recorder   *recorder
 	results    chan result
+	ledger     *ledgerWatch
 }
 
 // New makes a Dispatcher. Nothing runs before Run.
@@ -46,6 +47,10 @@ func New(config Config) (*Dispatcher, error) {
 	}
 	backlog := func(ctx context.Context) (Backlog, error) { return ReadBacklog(ctx, config.Pool) }
 	if err := telemetry.observe(config.Meter, backlog); err != nil {
+		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
+	}
+	d.ledger = &ledgerWatch{pool: config.Pool, logger: config.Logger}
+	if err := d.ledger.observe(config.Meter); err != nil {
 		return nil, fmt.Errorf("dispatcher: make metrics: %w", err)
 	}
 	d.sendingParts(telemetry)
@@ -72,7 +77,7 @@ func (d *Dispatcher) sendingParts(telemetry *telemetry) {
 		lease: c.Lease, probeTime: c.Breaker.ProbeTime, logger: c.Logger, reaching: c.reaching,
 		turns: make(chan struct{}, ownersAtOnce), owners: map[subscriptions.EndpointID]*owner{}, closing: make(chan struct{}),
 	}
-	d.node = &node{pool: c.Pool, name: c.NodeName, version: c.Version,
+	d.node = &node{pool: c.Pool, name: c.NodeName, version: c.Version, clock: &d.clock,
 		logger: c.Logger, counters: telemetry, reaching: c.reaching,
 		lose: func() { d.lanes.lose(); d.feeder.lose() }}
 }
@@ -108,6 +113,7 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, d.feeder)
 	river.AddWorker(workers, &aligner{pool: c.Pool, jobs: inserter, directory: c.Directory, feeder: d.feeder, perSecond: c.DrainPerSecond})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
+	river.AddWorker(workers, &auditor{pool: c.Pool, reaching: c.reaching})
 	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger})
 	client, err := river.NewClient(riverpgxv5.New(c.Pool), &river.Config{
 		ID:      c.NodeName,
@@ -116,10 +122,11 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		Queues: map[string]river.QueueConfig{
 			queueDeliver:  {MaxWorkers: 4, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
 			queueBacklog:  {MaxWorkers: 3, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
-			queueMaintain: {MaxWorkers: 4},
+			queueMaintain: {MaxWorkers: 5}, // sweep, audit, maintain, and two that align
 		},
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(c.SweepInterval, sweepArgs{}),
+			periodic(auditInterval, auditArgs{}),
 			periodic(time.Hour, maintainArgs{}),
 		},
 		JobTimeout:           time.Minute,
@@ -177,6 +184,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	keepers.Go(func() { d.node.run(keeping, d.config.ReapInterval) })
 	keepers.Go(func() { (&keeper{Dispatcher: d}).run(keeping) })
 	keepers.Go(func() { d.alignments.run(keeping) })
+	keepers.Go(func() { d.ledger.run(keeping) })
 
 	d.relay.run(ctx)
 	d.stop(lasting, recorded, stopRecording)

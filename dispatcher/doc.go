@@ -77,6 +77,8 @@
 //   - reaper-committed: the jobs are available to every node.
 //   - sweep-uncommitted: rolled back; the next sweep does it.
 //   - sweep-committed: the deliveries have new jobs.
+//   - audit-uncommitted: rolled back; the next audit does it.
+//   - audit-committed: the minutes are accounted for; the next audit goes on.
 //   - redeliver-uncommitted: rolled back; the caller got no answer.
 //   - redeliver-committed: the job exists; the caller got no answer and may ask
 //     again, which finds the retry in progress.

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,8 +13,14 @@ import (
 // that the package makes, both ways.
 func TestTelemetry_IsWhatTheDocumentationSays(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("telemetry.go")
+	files, err := filepath.Glob("*.go")
 	must(t, err)
+	var source []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		source = append(source, text...)
+	}
 	page, err := os.ReadFile("../docs/telemetry.md")
 	must(t, err)
 	made := names(source, `(?:counter|histogram|ObservableGauge)\("(posthorn\.[a-z._]+)", (?:metric\.WithUnit\()?"`)

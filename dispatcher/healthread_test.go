@@ -102,13 +102,13 @@ func TestHealth_TellsTheEndpointsApart(t *testing.T) {
 	}
 }
 
-// waitingSQL makes so many deliveries of an endpoint that wait in a job since the time.
-const waitingSQL = `INSERT INTO posthorn.deliveries (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, status, job_id, next_attempt_at)
+// waitingForEndpointSQL makes so many deliveries of an endpoint that wait in a job since the time.
+const waitingForEndpointSQL = `INSERT INTO posthorn.deliveries (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, status, job_id, next_attempt_at)
 	SELECT posthorn.uuid_v7(), gen_random_uuid(), now(), $1, 'default', 'a', $2, $3, $4 FROM generate_series(1, $5::int)`
 
 func (b *bundle) waiting(t *testing.T, id subscriptions.EndpointID, status Status, job int, at any, n int) {
 	t.Helper()
-	_, err := b.Pool.Exec(t.Context(), waitingSQL, id, status, job, at, n)
+	_, err := b.Pool.Exec(t.Context(), waitingForEndpointSQL, id, status, job, at, n)
 	must(t, err)
 }
 

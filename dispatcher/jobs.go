@@ -142,6 +142,9 @@ const (
 	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()
 		WHERE (state = 'running' OR kind IN ('deliver', 'backlog') AND ` + leased + `) AND ` + holder + ` = $1`
 
+	// The same of a session that was lost; what the node has fetched since is its own.
+	releaseLostJobsSQL = releaseJobsSQL + ` AND coalesce(attempted_at, created_at) < $2`
+
 	// A dead leader's term would run on for seconds, and nobody schedules meanwhile.
 	deposeLeaderSQL = `DELETE FROM river.river_leader WHERE leader_id = $1`
 )

@@ -18,101 +18,108 @@ type Ledger struct {
 	Unrouted int64
 	// Routed is how many were matched against the endpoints.
 	Routed int64
+	// NoMatch is how many of the routed ones no endpoint wanted.
+	NoMatch int64
 	// Expected is how many deliveries the routed events matched.
 	Expected int64
 	// Deliveries counts them by status; every status is there.
 	Deliveries map[Status]int64
+	// HeldBy says why the held ones are.
+	HeldBy HeldBy
 	// DeadLetters is how many dead letters are open.
 	DeadLetters int64
 	// Unaccounted is the sum of what must not be: events neither pending nor
-	// routed, matches without a delivery or deliveries without a match, and
-	// unfinished deliveries that no River job owns. It must be 0.
+	// routed, matches without a delivery or deliveries without a match, and the
+	// Unowned. It must be 0.
 	Unaccounted int64
+	// Unowned is how many unfinished deliveries belong to no live River job.
+	Unowned int64
 	// OldestUnsent is the age of the oldest event that is not routed or has an
 	// unfinished delivery; 0 when there is none.
 	OldestUnsent time.Duration
+	// AuditedTo is where the minutes end that the audit has accounted for. What is
+	// younger was counted for this reading. It is the zero time in a deep reading.
+	AuditedTo time.Time
 }
 
-// Deliveries whose event and routing have been dropped with their day, as those of
-// the days' turn are, are not held against it.
-const ledgerSQL = `
-	WITH delivered AS (
-		SELECT event_id, event_created_at, count(*) AS n FROM posthorn.deliveries GROUP BY event_id, event_created_at
-	), event AS (
-		SELECT o.id IS NULL AS unknown, r.event_id IS NOT NULL AS routed, p.event_id IS NOT NULL AS pending,
-			coalesce(r.matched, 0) AS expected, coalesce(d.n, 0) AS made
-		FROM posthorn.outbox o
-		LEFT JOIN posthorn.outbox_pending p ON p.event_id = o.id AND p.created_at = o.created_at
-		FULL JOIN posthorn.routings r ON r.event_id = o.id AND r.created_at = o.created_at
-		FULL JOIN delivered d ON d.event_id = coalesce(o.id, r.event_id) AND d.event_created_at = coalesce(o.created_at, r.created_at)
-	), unowned AS (
-		SELECT count(*) AS n FROM posthorn.deliveries d
-		WHERE d.status IN ('pending', 'retrying')
-		  AND NOT EXISTS (SELECT FROM river.river_job j WHERE j.id = d.job_id AND j.finalized_at IS NULL)
-	)
-	SELECT count(*) FILTER (WHERE NOT unknown),
-		count(*) FILTER (WHERE pending),
-		count(*) FILTER (WHERE routed),
-		coalesce(sum(expected), 0)::bigint,
-		(count(*) FILTER (WHERE NOT unknown AND pending = routed) + coalesce(sum(abs(expected - made)) FILTER (WHERE routed), 0) + (SELECT n FROM unowned))::bigint,
-		(SELECT count(*) FROM posthorn.dead_letters WHERE resolved_at IS NULL),
-		coalesce(extract(epoch FROM now() - least(
-			(SELECT min(created_at) FROM posthorn.outbox_pending),
-			(SELECT min(event_created_at) FROM posthorn.deliveries WHERE status IN ('pending', 'retrying', 'held')))), 0)::float8
-	FROM event`
+// HeldBy counts held deliveries by what holds them.
+type HeldBy struct {
+	// Paused wait for a person to resume the endpoint that a person paused.
+	Paused int64
+	// Disabled wait for a person to resume the endpoint that Posthorn disabled.
+	Disabled int64
+	// Other belong to an endpoint that is enabled again, or deleted. They are let go
+	// of within moments; those that stay are worth a look.
+	Other int64
+}
 
-const deliveriesByStatusSQL = `SELECT status, count(*) FROM posthorn.deliveries GROUP BY status`
-
-// ReadLedger takes the account at one moment, of what is stored. Its cost grows
-// with that.
-func ReadLedger(ctx context.Context, pool *pgxpool.Pool) (Ledger, error) {
-	l := Ledger{Deliveries: map[Status]int64{}}
+func newLedger() *Ledger {
+	l := &Ledger{Deliveries: map[Status]int64{}}
 	for _, s := range Statuses {
 		l.Deliveries[s] = 0
 	}
+	return l
+}
+
+// total is how many deliveries the ledger has counted so far.
+func (l *Ledger) total() (n int64) {
+	for _, of := range l.Deliveries {
+		n += of
+	}
+	return n
+}
+
+// Days are dropped with this lock on the tables, in this order. Taken before the
+// snapshot, it keeps a day from vanishing between two statements.
+const keepDaysSQL = `LOCK TABLE ONLY posthorn.outbox, ONLY posthorn.routings, ONLY posthorn.deliveries IN ACCESS SHARE MODE`
+
+// inSnapshot runs f in a transaction that sees one moment and changes nothing.
+func inSnapshot(ctx context.Context, pool *pgxpool.Pool, f func(tx pgx.Tx) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
-		var oldest float64
-		err := tx.QueryRow(ctx, ledgerSQL).Scan(&l.Events, &l.Unrouted, &l.Routed, &l.Expected,
-			&l.Unaccounted, &l.DeadLetters, &oldest)
-		if err != nil {
+	return pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, keepDaysSQL); err != nil {
 			return err
 		}
-		l.OldestUnsent = time.Duration(oldest * float64(time.Second))
-		rows, err := tx.Query(ctx, deliveriesByStatusSQL)
-		if err != nil {
-			return err
-		}
-		return scanCounts(rows, l.Deliveries)
+		return f(tx)
 	})
+}
+
+// moment is when a reading takes place, and how far audit and sweep were then.
+type moment struct{ auditedTo, sweptTo, now time.Time }
+
+// ahead is beyond any clock's present: it keeps the future's empty partitions out.
+const ahead = time.Hour
+
+const momentSQL = `
+	SELECT s.audited_to, w.swept_to, now() FROM posthorn.ledger_state s, posthorn.sweep_state w`
+
+// ReadLedger takes the account at one moment. The minutes that the audit has
+// accounted for are added up; what is younger is counted event by event, and
+// states and owners by indexes of what is not delivered. So its cost grows with
+// the last minutes' events and with what waits, not with what is stored.
+//
+// Damage done by hand to what the audit has accounted for is seen by
+// ReadLedgerDeep alone; jobs that are lost are seen here too.
+func ReadLedger(ctx context.Context, pool *pgxpool.Pool) (Ledger, error) {
+	l := newLedger()
+	err := inSnapshot(ctx, pool, func(tx pgx.Tx) error { return l.read(ctx, tx) })
 	if err != nil {
 		return Ledger{}, fmt.Errorf("read ledger: %w", err)
 	}
-	return l, nil
+	return *l, nil
 }
 
-// Backlog is what waits.
-type Backlog struct {
-	// Events is how many committed events are not routed yet.
-	Events int64
-	// Oldest is the age of the oldest of them; 0 when there is none.
-	Oldest time.Duration
-	// Deliveries is how many wait for a retry or for a slow endpoint.
-	Deliveries int64
-}
-
-const backlogSQL = `
-	SELECT (SELECT count(*) FROM posthorn.outbox_pending),
-	       (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM posthorn.outbox_pending),
-	       (SELECT count(*) FROM posthorn.deliveries WHERE next_attempt_at IS NOT NULL)`
-
-// ReadBacklog counts what waits, from small tables and indexes.
-func ReadBacklog(ctx context.Context, pool *pgxpool.Pool) (Backlog, error) {
-	var b Backlog
-	var oldest float64
-	if err := pool.QueryRow(ctx, backlogSQL).Scan(&b.Events, &oldest, &b.Deliveries); err != nil {
-		return Backlog{}, fmt.Errorf("read backlog: %w", err)
+func (l *Ledger) read(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, planLedgerSQL); err != nil {
+		return err
 	}
-	b.Oldest = time.Duration(oldest * float64(time.Second))
-	return b, nil
+	var at moment
+	if err := tx.QueryRow(ctx, momentSQL).Scan(&at.auditedTo, &at.sweptTo, &at.now); err != nil {
+		return err
+	}
+	l.AuditedTo = at.auditedTo
+	if err := l.addEvents(ctx, tx, at); err != nil {
+		return err
+	}
+	return l.addStates(ctx, tx, at)
 }

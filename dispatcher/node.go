@@ -25,7 +25,9 @@ type node struct {
 	counters *telemetry
 	reaching reaching
 
-	lose func() // called when another may have taken over what this node has
+	lose   func() // called when another may have taken over what this node has
+	clock  *clock
+	lostAt time.Time // when that was last, by the database's clock
 
 	conn    *pgx.Conn // the session that holds the lock
 	number  int64
@@ -73,7 +75,7 @@ func (n *node) register(ctx context.Context) error {
 			return err
 		}
 		// What a lost session left behind, unless a reaper was quicker.
-		if _, err := tx.Exec(ctx, releaseJobsSQL, n.name); err != nil {
+		if _, err := tx.Exec(ctx, releaseLostJobsSQL, n.name, n.lostAt); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, registerNodeSQL, n.name, n.version).Scan(&n.number); err != nil {
@@ -121,15 +123,22 @@ func (n *node) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	if n.conn.IsClosed() {
-		n.lose()
+		n.loseAll()
 		return n.register(ctx)
 	}
 	err := n.reap(ctx)
 	if err != nil && n.conn.Ping(ctx) != nil {
-		n.lose()
+		n.loseAll()
 		n.conn.Close(ctx)
 	}
 	return err
+}
+
+// loseAll gives everything in hand up. What this process fetches from then on is its
+// own again.
+func (n *node) loseAll() {
+	n.lostAt = n.clock.Now()
+	n.lose()
 }
 
 const otherNodesSQL = `SELECT number, name FROM posthorn.nodes WHERE number <> $1`

@@ -14,8 +14,8 @@ import (
 // letGoDelay is when a delivery that could not be tried is looked at again.
 const letGoDelay = 15 * time.Second
 
-// asideSQL moves deliveries that were let go of into their endpoints' backlogs.
-const asideSQL = `
+// setAsideSQL moves deliveries that were let go of into their endpoints' backlogs.
+const setAsideSQL = `
 	UPDATE posthorn.deliveries d SET job_id = a.to_job, next_attempt_at = a.due
 	FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[]) AS a (id, fence, from_job, to_job, due)
 	WHERE d.id = a.id AND d.id = ANY($1) AND d.id BETWEEN $6 AND $7
@@ -100,7 +100,7 @@ func writeAside(ctx context.Context, tx pgx.Tx, moving []*delivery, due map[*del
 		}
 	}
 	least, greatest := bounds(ids)
-	if _, err := tx.Exec(ctx, asideSQL, ids, fences, from, to, times, least, greatest); err != nil {
+	if _, err := tx.Exec(ctx, setAsideSQL, ids, fences, from, to, times, least, greatest); err != nil {
 		return fmt.Errorf("set %d deliveries aside: %w", n, err)
 	}
 	return nil

@@ -253,6 +253,7 @@ func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) 
 	}
 	writes := &pgx.Batch{}
 	writes.Queue(insertRoutingsSQL, b.routingArguments(revision)...)
+	queueRecounts(writes, b)
 	if b.deliveries > 0 {
 		writes.Queue(insertDeliveriesSQL, b.deliveryArguments()...)
 	}

@@ -26,6 +26,7 @@ func oldDay(t *testing.T, b *bundle, ago int) time.Time {
 			FOR VALUES FROM (posthorn.uuid_floor('%[3]s')) TO (posthorn.uuid_floor('%[4]s'))`,
 			table, suffix, day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly)))
 	}
+	execute(t, b, `UPDATE posthorn.ledger_state SET audited_to = $1`, day)
 	execute(t, b, `UPDATE posthorn.outbox SET created_at = $1`, noon)
 	execute(t, b, `UPDATE posthorn.routings SET created_at = $1`, noon)
 	execute(t, b, `UPDATE posthorn.dead_letters SET event_created_at = $1`, noon)

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -284,15 +287,34 @@ func books(t testing.TB, pool *pgxpool.Pool) string {
 	return fmt.Sprintf("ledger %+v (%v)\njobs: %s", ledger, err, jobs)
 }
 
-// balanced checks that the ledger accounts for everything.
+// balanced checks that the ledger accounts for everything, at any moment.
 func balanced(t testing.TB, pool *pgxpool.Pool) Ledger {
 	t.Helper()
-	ledger, err := ReadLedger(context.Background(), pool)
-	must(t, err)
+	ledger := exact(t, pool)
 	if ledger.Unaccounted != 0 {
 		t.Errorf("unaccounted %d: %+v", ledger.Unaccounted, ledger)
 	}
 	return ledger
+}
+
+// exact reads the ledger and checks that it says what the deep one does at the same
+// moment.
+func exact(t testing.TB, pool *pgxpool.Pool) Ledger {
+	t.Helper()
+	cheap, deep := readBoth(t, pool)
+	if diff := cmp.Diff(deep, cheap, cmpopts.IgnoreFields(Ledger{}, "AuditedTo")); diff != "" {
+		t.Errorf("the ledger differs from the deep one (-deep +cheap):\n%s", diff)
+	}
+	return cheap
+}
+
+func readBoth(t testing.TB, pool *pgxpool.Pool) (cheap, deep Ledger) {
+	t.Helper()
+	c, d := newLedger(), newLedger()
+	must(t, inSnapshot(context.Background(), pool, func(tx pgx.Tx) error {
+		return errors.Join(c.read(context.Background(), tx), d.readDeep(context.Background(), tx))
+	}))
+	return *c, *d
 }
 
 func unixTime(t *testing.T, s string) time.Time {

@@ -29,6 +29,7 @@ type cli struct {
 	Migrate migrateCommand `cmd:"" help:"Change the database's schema."`
 	Keys    keysCommand    `cmd:"" help:"Make, list and revoke API keys."`
 	Keyset  keysetCommand  `cmd:"" help:"Make the keyset that encrypts secrets at rest."`
+	Doctor  doctorCommand  `cmd:"" help:"Look for what is wrong and say what to do; exit status 1 when something is."`
 	Bench   benchCommand   `cmd:"" help:"Measure this machine: Posthorn beside bare net/http."`
 	Version versionCommand `cmd:"" help:"Print the version, the commit and the version of Go."`
 

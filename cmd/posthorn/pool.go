@@ -13,7 +13,7 @@ import (
 )
 
 // The connections of a process, unless the URL has pool_max_conns. The dispatcher
-// uses up to ten at once.
+// uses up to twelve at once.
 const (
 	serviceConns = 20
 	toolConns    = 2

@@ -131,7 +131,7 @@ func TestTheEnvironmentIsChecked(t *testing.T) {
 
 func TestWhatNeedsADatabaseSaysSo(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"serve", "migrate up", "migrate down", "migrate status", "keys list", "sample-shop"} {
+	for _, args := range []string{"serve", "migrate up", "migrate down", "migrate status", "keys list", "doctor", "sample-shop"} {
 		// An empty variable is none.
 		r := command(t, []string{"DATABASE_URL="}, strings.Fields(args)...)
 		if r.status != exitFailure || !strings.Contains(r.err, "DATABASE_URL is not set") {
@@ -159,7 +159,7 @@ func TestHelpNamesEveryFlagWithItsVariable(t *testing.T) {
 		t.Error("--help shows a secret")
 	}
 	bare := succeed(t, nil)
-	for _, name := range []string{"dev", "serve", "migrate up", "keys create", "keyset rotate", "bench", "version"} {
+	for _, name := range []string{"dev", "serve", "migrate up", "keys create", "keyset rotate", "doctor", "bench", "version"} {
 		if !strings.Contains(bare.out, "\n  "+name+" ") {
 			t.Errorf("posthorn alone does not list %s", name)
 		}

@@ -41,6 +41,7 @@ var inModule = map[string]allowed{
 	"internal/arch":      {nil, "it judges the others from outside"},
 	"internal/bench":     {[]string{"dispatcher", "migrations", "outbox", "subscriptions", "webhook", "internal/devdb", "internal/netguard"}, "it measures the service as cmd wires it, without the API"},
 	"internal/collector": {nil, "it knows the process, not what the process does"},
+	"internal/doctor":    {[]string{"dispatcher", "migrations", "subscriptions"}, "whoever shows a diagnosis, on a terminal or a page, asks for the same one"},
 	"internal/devdb":     {nil, "a PostgreSQL server knows nothing of what is kept in it"},
 	"internal/netguard":  {nil, "a guard that depends on nothing can be checked alone"},
 	"internal/pgtest":    {[]string{"migrations", "internal/devdb"}, "every package's tests import it, so it must import none of them"},
