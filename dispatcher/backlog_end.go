@@ -51,7 +51,13 @@ func (o *owner) finish() (next, error) {
 	case ended:
 		return stepEnd, nil
 	}
-	return stepAgain, nil // something has been added
+	// Something has been added. Should it be nothing that can be loaded, it is looked
+	// for from the beginning, and not in a loop.
+	o.order.arrived = 0
+	if o.fruitless++; o.fruitless > 1 {
+		return stepWait, nil
+	}
+	return stepAgain, nil
 }
 
 // end removes the backlog and its job; or, when what is left of it is not due yet,

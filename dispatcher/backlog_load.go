@@ -106,7 +106,8 @@ const (
 		WHERE endpoint_id = $1 AND ordering_position > $2 ORDER BY ordering_position LIMIT $3`
 
 	loadKeysSQL = `
-		SELECT ` + chunkColumns + `, coalesce(d.job_id, 0), extract(epoch FROM coalesce(d.next_attempt_at, 'infinity') - now())::float8
+		SELECT ` + chunkColumns + `, coalesce(d.job_id, 0),
+			coalesce(extract(epoch FROM d.next_attempt_at - now())::float8, 0)
 		FROM unnest($3::text[]) AS k (key)
 		CROSS JOIN LATERAL (
 			SELECT * FROM posthorn.deliveries
@@ -157,12 +158,15 @@ func (o *owner) pickInOrder(ctx context.Context, s *chunkScanner, most int) erro
 			}
 		}
 	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("load %d ordering keys of %s: %w", len(keys), o.endpointID, err)
+	}
 	for _, key := range keys {
 		if !seen[key] {
 			o.order.empty(key)
 		}
 	}
-	return rows.Err()
+	return nil
 }
 
 // keyPause is how long a key waits whose first delivery may not go: until its next

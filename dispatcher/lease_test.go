@@ -31,7 +31,7 @@ func TestLease_LostToAnotherNodeLetsGoOfWhatIsNotSent(t *testing.T) {
 		"handed off by another's relay": `UPDATE river.river_job SET args = jsonb_set(args, '{node}', '"another"') WHERE id = $1`,
 		"fetched by another's River":    `UPDATE river.river_job SET attempted_by = '{another}', state = 'running', attempted_at = now() WHERE id = $1`,
 		"finished by another":           `DELETE FROM river.river_job WHERE id = $1`,
-		"released":                      `UPDATE river.river_job SET state = 'available' WHERE id = $1`,
+		"released":                      `UPDATE river.river_job SET state = 'available', scheduled_at = now() WHERE id = $1`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

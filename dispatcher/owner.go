@@ -19,6 +19,7 @@ type owner struct {
 	lease      *lease
 	order      *order // of the deliveries with ordering keys; the run loop's alone
 	since      time.Time
+	fruitless  int             // looks in a row that found nothing to load though something is due
 	before     <-chan struct{} // closed when the owner before this one, in this process, is through
 	ended      chan struct{}   // closed when this one is
 
@@ -244,6 +245,7 @@ func (o *owner) load(most int, probe bool) (int, error) {
 	}
 	o.mu.Unlock()
 	o.order.taken(c)
+	o.fruitless = 0
 	o.lanes.take(c)
 	o.reaching.at(backlogHandedOver)
 	return len(c.deliveries), nil
