@@ -39,6 +39,7 @@ type aligner struct {
 	jobs      *river.Client[pgx.Tx]
 	directory *subscriptions.Directory
 	feeder    *feeder
+	telemetry *telemetry
 	perSecond int // held deliveries of one endpoint that are given free
 }
 
@@ -80,7 +81,7 @@ func (a *aligner) hold(ctx context.Context, endpoint subscriptions.EndpointID) e
 	if err := a.wake(ctx, endpoint); err != nil {
 		return err
 	}
-	return a.inBatches(ctx, "hold", holdRetriesSQL, endpoint)
+	return a.inBatches(ctx, Held, holdRetriesSQL, endpoint)
 }
 
 // The same of a deleted endpoint, and what was held for it.
@@ -106,10 +107,10 @@ func (a *aligner) cancel(ctx context.Context, endpoint subscriptions.EndpointID)
 	if err := a.wake(ctx, endpoint); err != nil {
 		return err
 	}
-	if err := a.inBatches(ctx, "cancel", cancelRetriesSQL, endpoint); err != nil {
+	if err := a.inBatches(ctx, Cancelled, cancelRetriesSQL, endpoint); err != nil {
 		return err
 	}
-	return a.inBatches(ctx, "cancel", cancelHeldSQL, endpoint)
+	return a.inBatches(ctx, Cancelled, cancelHeldSQL, endpoint)
 }
 
 func (a *aligner) wake(ctx context.Context, endpoint subscriptions.EndpointID) error {
@@ -119,12 +120,13 @@ func (a *aligner) wake(ctx context.Context, endpoint subscriptions.EndpointID) e
 }
 
 // inBatches runs a statement until it finds no more, each time in a transaction.
-func (a *aligner) inBatches(ctx context.Context, verb, sql string, endpoint subscriptions.EndpointID) error {
+func (a *aligner) inBatches(ctx context.Context, to Status, sql string, endpoint subscriptions.EndpointID) error {
 	for {
 		tag, err := a.pool.Exec(ctx, sql, endpoint, maxSettled)
 		if err != nil {
-			return fmt.Errorf("%s the deliveries of %s: %w", verb, endpoint, err)
+			return fmt.Errorf("make the deliveries of %s %s: %w", endpoint, to, err)
 		}
+		a.telemetry.settled(to, tag.RowsAffected())
 		if tag.RowsAffected() < maxSettled {
 			return nil
 		}

@@ -170,5 +170,6 @@ func (o *owner) settleSome(status Status, reason string) (int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	tag, err := o.pool.Exec(ctx, settleBacklogSQL, o.jobID, status, reason, maxSettled)
+	o.telemetry.settled(status, tag.RowsAffected())
 	return tag.RowsAffected(), err
 }

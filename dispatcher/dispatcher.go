@@ -74,7 +74,7 @@ func (d *Dispatcher) sendingParts(telemetry *telemetry) {
 	d.lanes = newLanes(c.MaxInHand, d.healths, d.limiter, d.sender.turn, d.results)
 	d.feeder = &feeder{
 		pool: c.Pool, directory: c.Directory, healths: d.healths, lanes: d.lanes, node: c.NodeName,
-		lease: c.Lease, probeTime: c.Breaker.ProbeTime, logger: c.Logger, reaching: c.reaching,
+		lease: c.Lease, probeTime: c.Breaker.ProbeTime, logger: c.Logger, telemetry: telemetry, reaching: c.reaching,
 		turns: make(chan struct{}, ownersAtOnce), owners: map[subscriptions.EndpointID]*owner{}, closing: make(chan struct{}),
 	}
 	d.node = &node{pool: c.Pool, name: c.NodeName, version: c.Version, clock: &d.clock,
@@ -109,9 +109,10 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		return nil, err
 	}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{pool: c.Pool, jobs: inserter, directory: c.Directory, lanes: d.lanes, node: c.NodeName, lease: c.Lease, reaching: c.reaching})
+	river.AddWorker(workers, &worker{pool: c.Pool, jobs: inserter, directory: c.Directory, lanes: d.lanes, node: c.NodeName, lease: c.Lease,
+		telemetry: t, reaching: c.reaching})
 	river.AddWorker(workers, d.feeder)
-	river.AddWorker(workers, &aligner{pool: c.Pool, jobs: inserter, directory: c.Directory, feeder: d.feeder, perSecond: c.DrainPerSecond})
+	river.AddWorker(workers, &aligner{pool: c.Pool, jobs: inserter, directory: c.Directory, feeder: d.feeder, telemetry: t, perSecond: c.DrainPerSecond})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
 	river.AddWorker(workers, &auditor{pool: c.Pool, reaching: c.reaching})
 	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger})

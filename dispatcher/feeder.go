@@ -28,6 +28,7 @@ type feeder struct {
 	lease     time.Duration
 	probeTime time.Duration
 	logger    *slog.Logger
+	telemetry *telemetry
 	reaching  reaching
 
 	// turns bounds how many owners use the database at once: their number must not

@@ -57,7 +57,7 @@ func newTelemetry(tracer trace.Tracer, meter metric.Meter, clock *clock) (*telem
 	t.attempts = counter("posthorn.attempts", "{attempt}", "Attempts by error_kind; none for those that succeeded.")
 	t.duration = histogram("posthorn.attempt.duration", "How long attempts took.")
 	t.lag = histogram("posthorn.delivery.lag", "From the event's transaction to the receiver's 2xx.")
-	t.deliveries = counter("posthorn.deliveries", "{delivery}", "Deliveries by outcome: delivered, dead, cancelled; retrying once per failed attempt.")
+	t.deliveries = counter("posthorn.deliveries", "{delivery}", "Deliveries by outcome: delivered, dead, cancelled, held; retrying once per failed attempt.")
 	t.routed = counter("posthorn.events.routed", "{event}", "Events that the relay matched against the endpoints.")
 	t.fenced = counter("posthorn.results.fenced", "{result}", "Results not counted because another node's came first.")
 	t.recovered = counter("posthorn.jobs.recovered", "{job}", "Jobs taken back, by cause: dead_node or sweep.")
@@ -210,6 +210,13 @@ func (t *telemetry) recorded(counted map[Status]int64, all int) {
 // breaker counts a breaker's change.
 func (t *telemetry) breaker(to BreakerState) {
 	t.breakers.Add(context.Background(), 1, metric.WithAttributes(attribute.String("state", string(to))))
+}
+
+// settled counts deliveries that came to an outcome without an attempt.
+func (t *telemetry) settled(status Status, n int64) {
+	if n > 0 {
+		t.deliveries.Add(context.Background(), n, t.byOutcome[status])
+	}
 }
 
 // recoveredJobs counts jobs taken back from a dead node, or deliveries that the

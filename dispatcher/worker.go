@@ -25,6 +25,7 @@ type worker struct {
 	lanes     *lanes
 	node      string
 	lease     time.Duration
+	telemetry *telemetry
 	reaching  reaching
 }
 
@@ -125,9 +126,11 @@ const settleChunkSQL = `
 
 // settle holds or cancels the job's deliveries: their endpoint is not sent to.
 func (w *worker) settle(ctx context.Context, job *river.Job[deliverArgs], status Status, reason string) error {
-	if _, err := w.pool.Exec(ctx, settleChunkSQL, job.ID, status, job.Args.First, job.Args.Last, reason); err != nil {
+	tag, err := w.pool.Exec(ctx, settleChunkSQL, job.ID, status, job.Args.First, job.Args.Last, reason)
+	if err != nil {
 		return fmt.Errorf("settle chunk of job %d: %w", job.ID, err)
 	}
+	w.telemetry.settled(status, tag.RowsAffected())
 	return nil
 }
 

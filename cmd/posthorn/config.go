@@ -36,9 +36,9 @@ type serviceFlags struct {
 	RetrySchedule        retrySchedule  `env:"POSTHORN_RETRY_SCHEDULE" default:"${default_schedule}" help:"Wait before each attempt after the first, in ms, s, m or h, ±20 %; none: no retries."`
 	Retention            retention      `env:"POSTHORN_RETENTION" default:"720h" help:"How long finished events, deliveries and attempts are kept, in h, by whole days (UTC); at least 1h."`
 	AttemptTimeout       attemptTimeout `env:"POSTHORN_ATTEMPT_TIMEOUT" default:"15s" help:"Limit on one attempt as a whole, in ms, s or m."`
-	BreakerFailures      count          `env:"POSTHORN_BREAKER_FAILURES" default:"10" help:"Failed attempts in a row, over 5 s at least, after which an endpoint is left alone and probed; 0: never."`
+	BreakerFailures      count          `env:"POSTHORN_BREAKER_FAILURES" default:"${default_breaker}" help:"Failed attempts in a row, over 5 s at least, after which an endpoint is left alone and probed; 0: never."`
 	DisableAfter         disableAfter   `env:"POSTHORN_DISABLE_AFTER" default:"120h" help:"How long an endpoint may only fail, and 10 times at least, before it is disabled, in m or h; never: it is not."`
-	DrainRate            count          `env:"POSTHORN_DRAIN_RATE" default:"100" help:"Held deliveries of a resumed endpoint that are sent in a second, at most."`
+	DrainRate            positive       `env:"POSTHORN_DRAIN_RATE" default:"100" help:"Held deliveries of a resumed endpoint that are sent in a second, at most."`
 }
 
 // operatorKey checks that the key can be sent in a header.
@@ -198,6 +198,19 @@ func (c *count) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a whole number from 0 to 1000000", text)
 	}
 	*c = count(n)
+	return nil
+}
+
+// positive is a count of at least one.
+type positive int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *positive) UnmarshalText(text []byte) error {
+	var c count
+	if err := c.UnmarshalText(text); err != nil || c == 0 {
+		return fmt.Errorf("%q is not a whole number from 1 to 1000000", text)
+	}
+	*p = positive(c)
 	return nil
 }
 

@@ -122,3 +122,28 @@ func TestReachableIsAnAddressToCall(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsDoneAboutFailingEndpoints(t *testing.T) {
+	t.Parallel()
+	if got := parse(t, "serve").Serve.faults(); got != (faultConfig{breakerFailures: 10, disableAfter: 120 * time.Hour, drainRate: 100}) {
+		t.Errorf("serve's defaults are %+v", got)
+	}
+	// A first user is to see a dead letter within seconds.
+	if got := parse(t, "dev").Dev.faults().breakerFailures; got != 50 {
+		t.Errorf("dev's breaker opens after %d failures", got)
+	}
+	off := parse(t, "serve", "--breaker-failures=0", "--disable-after=never").Serve.faults()
+	if off.breakerFailures >= 0 || off.disableAfter >= 0 {
+		t.Errorf("switched off they are %+v", off)
+	}
+	for _, bad := range []string{"0", "-1", "1.5", "many", "1000001", ""} {
+		if new(positive).UnmarshalText([]byte(bad)) == nil {
+			t.Errorf("a drain rate of %q is accepted", bad)
+		}
+	}
+	for _, bad := range []string{"", "5", "1s", "-1h", "forever"} {
+		if new(disableAfter).UnmarshalText([]byte(bad)) == nil {
+			t.Errorf("disabling after %q is accepted", bad)
+		}
+	}
+}
