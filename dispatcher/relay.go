@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"go.opentelemetry.io/otel/attribute"
@@ -85,6 +86,8 @@ func (r *relay) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case err != nil && passing(err):
+			pause(ctx, minPause)
 		case err != nil:
 			r.logger.Error("the relay will try again", "error", err)
 			pause(ctx, time.Second)
@@ -94,6 +97,13 @@ func (r *relay) run(ctx context.Context) {
 			pause(ctx, min(maxPause, max(minPause, time.Since(quietSince)/pauseGrowth)))
 		}
 	}
+}
+
+// passing reports whether a transaction only came across another one, so that it may
+// be tried again at once: a serialization failure, a deadlock, a backlog that ended.
+func passing(err error) bool {
+	var pg *pgconn.PgError
+	return errors.Is(err, errBacklogMoved) || errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -168,28 +178,6 @@ func (r *relay) step(ctx context.Context) (int, error) {
 	r.vacuum(ctx, b.events)
 	r.fanOut += (float64(b.deliveries)/float64(b.events) - r.fanOut) / 4
 	return b.events, nil
-}
-
-// vacuumEvery is how many claimed events leave so many dead entries at the head of
-// the pending table's index that looking past them begins to cost. Autovacuum
-// would come by once a minute.
-const vacuumEvery = 10_000
-
-// TRUNCATE would want the table for itself.
-const vacuumSQL = `VACUUM (TRUNCATE false, SKIP_LOCKED) posthorn.outbox_pending`
-
-// vacuum cleans the pending table now and then, beside the relay.
-func (r *relay) vacuum(ctx context.Context, events int) {
-	if r.claimed += events; r.claimed < vacuumEvery || !r.vacuuming.CompareAndSwap(false, true) {
-		return
-	}
-	r.claimed = 0
-	go func() {
-		defer r.vacuuming.Store(false)
-		if _, err := r.pool.Exec(ctx, vacuumSQL); err != nil && ctx.Err() == nil {
-			r.logger.Warn("the pending table could not be vacuumed", "error", err)
-		}
-	}()
 }
 
 // route claims, matches and writes, all in tx. It returns nil when nothing was
