@@ -205,9 +205,16 @@ func (a *alignments) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case id := <-a.changed:
-			if _, err := a.jobs.Insert(ctx, alignArgs{Endpoint: id.String()}, nil); err != nil && ctx.Err() == nil {
+			if err := a.insert(ctx, id); err != nil && ctx.Err() == nil {
 				a.logger.Error("a changed endpoint's deliveries will be seen to by the sweep", "endpoint", id, "error", err)
 			}
 		}
 	}
+}
+
+func (a *alignments) insert(ctx context.Context, id subscriptions.EndpointID) error {
+	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	defer cancel()
+	_, err := a.jobs.Insert(ctx, alignArgs{Endpoint: id.String()}, nil)
+	return err
 }

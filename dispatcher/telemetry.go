@@ -179,6 +179,8 @@ func (t *telemetry) observe(meter metric.Meter, backlog func(context.Context) (B
 		mu.Lock()
 		defer mu.Unlock()
 		if time.Since(readAt) > 5*time.Second {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
 			b, err := backlog(ctx)
 			if err != nil {
 				return err
