@@ -128,19 +128,27 @@ func beginBacklogs(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx],
 	return err
 }
 
-// A parked backlog is looked at at once; one that a node owns is left alone, and so
-// is one that somebody is at just now: whoever parks it looks first.
+// A parked backlog is looked at at the given time, if it would be later; one that a
+// node owns is left alone, and so is one that somebody is at just now: whoever parks
+// it looks first.
 const wakeBacklogsSQL = `
-	UPDATE river.river_job SET scheduled_at = now() WHERE id IN (
-		SELECT j.id FROM posthorn.backlogs b JOIN river.river_job j ON j.id = b.job_id
-		WHERE b.endpoint_id = ANY($1) AND j.state = 'available' AND j.scheduled_at > now() AND j.attempted_by IS NULL
-		ORDER BY j.id FOR UPDATE OF j SKIP LOCKED)`
+	UPDATE river.river_job j SET scheduled_at = greatest(w.at, now()) FROM (
+		SELECT j.id, e.at FROM unnest($1::uuid[], $2::timestamptz[]) AS e (endpoint_id, at)
+		JOIN posthorn.backlogs b ON b.endpoint_id = e.endpoint_id JOIN river.river_job j ON j.id = b.job_id
+		WHERE j.state = 'available' AND j.scheduled_at > greatest(e.at, now()) AND j.attempted_by IS NULL
+		ORDER BY j.id FOR UPDATE OF j SKIP LOCKED) w
+	WHERE j.id = w.id`
 
+// wakeBacklogs has the endpoints' backlogs looked at at once.
 func wakeBacklogs(ctx context.Context, tx pgx.Tx, endpoints []subscriptions.EndpointID) error {
+	return wakeBacklogsAt(ctx, tx, endpoints, make([]time.Time, len(endpoints)))
+}
+
+func wakeBacklogsAt(ctx context.Context, tx pgx.Tx, endpoints []subscriptions.EndpointID, at []time.Time) error {
 	if len(endpoints) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, wakeBacklogsSQL, uuidsOf(endpoints)); err != nil {
+	if _, err := tx.Exec(ctx, wakeBacklogsSQL, uuidsOf(endpoints), at); err != nil {
 		return fmt.Errorf("wake %d backlogs: %w", len(endpoints), err)
 	}
 	return nil

@@ -142,7 +142,7 @@ func (o *owner) parkHeldBack(sub *subscriptions.Subscription) error {
 const settleBacklogSQL = `
 	UPDATE posthorn.deliveries SET status = $2, job_id = NULL, next_attempt_at = NULL, last_error = coalesce(nullif($3, ''), last_error),
 		finished_at = CASE WHEN $2 = 'cancelled' THEN now() END, ordering_position = CASE WHEN $2 = 'held' THEN ordering_position END
-	WHERE id = ANY(ARRAY(SELECT id FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL ORDER BY id LIMIT $4))
+	WHERE id = ANY(ARRAY(SELECT id FROM posthorn.deliveries WHERE job_id = $1 AND next_attempt_at IS NOT NULL ORDER BY next_attempt_at, id LIMIT $4))
 	  AND status IN ('pending', 'retrying')`
 
 // settleAll holds or cancels all of the backlog and ends it.

@@ -74,7 +74,7 @@ const loadBacklogSQL = `
 		SELECT * FROM posthorn.deliveries
 		WHERE job_id = $1 AND next_attempt_at IS NOT NULL AND next_attempt_at <= now() AND ordering_position IS NULL
 		  AND status IN ('pending', 'retrying') AND id <> ALL($4)
-		ORDER BY id LIMIT $3) d` + chunkEvents + ` ORDER BY d.id`
+		ORDER BY next_attempt_at, id LIMIT $3) d` + chunkEvents + ` ORDER BY d.next_attempt_at, d.id`
 
 func (o *owner) pickUnordered(ctx context.Context, s *chunkScanner, most int) error {
 	rows, err := o.pool.Query(ctx, loadBacklogSQL, o.jobID, maxKeptPayload, most, o.handful())

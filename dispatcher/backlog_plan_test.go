@@ -39,9 +39,9 @@ func TestBacklogStatementsUseAnIndexAtVolume(t *testing.T) {
 		args  []any
 		index string
 	}{
-		"load":          {loadBacklogSQL, []any{42, maxKeptPayload, 50, uuids{}}, "_job_id_id_"},
-		"what is next":  {nextOfBacklogSQL, []any{42}, "_job_id_id_"},
-		"settle":        {settleBacklogSQL, []any{42, Held, "", 1000}, "_job_id_id_"},
+		"load":          {loadBacklogSQL, []any{42, maxKeptPayload, 50, uuids{}}, "_job_id_next_attempt_at_id_"},
+		"what is next":  {nextOfBacklogSQL, []any{42}, "_job_id_next_attempt_at_id_"},
+		"settle":        {settleBacklogSQL, []any{42, Held, "", 1000}, "_job_id_next_attempt_at_id_"},
 		"arrivals":      {arrivalsSQL, []any{ids[1], 0, maxArrivals}, "_endpoint_id_ordering_"},
 		"keys":          {loadKeysSQL, []any{ids[1], maxKeptPayload, []string{"key 1", "key 2"}, 8}, "_endpoint_id_ordering_"},
 		"held":          {anyHeldSQL, []any{ids[2]}, "_aside_endpoint_id_id_"},

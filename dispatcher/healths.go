@@ -49,6 +49,20 @@ func (hs *healths) gate(sub *subscriptions.Subscription) (gate, time.Time) {
 	return h.gate(hs.clock.Now()), h.until
 }
 
+// sendable reports whether an endpoint takes deliveries as they come: its breaker is
+// closed and its last attempts did not all fail.
+func (hs *healths) sendable(sub *subscriptions.Subscription) bool {
+	h := hs.of(sub)
+	return h.gate(hs.clock.Now()) == gateOpen && h.failures < doubtfulFailures
+}
+
+// failures is how many attempts of an endpoint have failed since its last success.
+func (hs *healths) failures(id subscriptions.EndpointID) int {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.byEndpoint[id].failures
+}
+
 // notHeldBack are the endpoints whose backlogs may be looked at, as far as this node
 // knows: not those whose breaker is open.
 func (hs *healths) notHeldBack(d *subscriptions.Directory, endpoints []subscriptions.EndpointID) []subscriptions.EndpointID {

@@ -16,15 +16,20 @@ const retryWindow = 500 * time.Millisecond
 
 // insertRetries inserts the River jobs of the deliveries that are to be attempted
 // again: one for those of an endpoint that are due at about the same time, which
-// is when the last of them is. Those in order stay in their backlog.
+// is when the last of them is. Those in order, and those of an endpoint that only
+// fails, wait in their backlog.
 func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result, rows *resultRows) error {
-	groups := retryGroups(batch)
 	now := r.clock.Now()
 	for _, res := range batch {
 		if d := res.delivery; res.retries() && d.position != 0 {
 			rows.retryAt(d.id, now.Add(res.outcome.delay), d.chunk.jobID)
 		}
 	}
+	doubtful := r.doubtful(batch)
+	if err := r.retryInBacklogs(ctx, tx, batch, doubtful, rows); err != nil {
+		return err
+	}
+	groups := retryGroups(batch, doubtful)
 	jobs := make([]river.InsertManyParams, len(groups))
 	for i, g := range groups {
 		jobs[i] = deliverJob(g.endpointID, now.Add(g.delay))
@@ -48,6 +53,64 @@ func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result,
 	return err
 }
 
+// doubtful are the endpoints whose last attempts all failed: their retries would only
+// be moved to their backlogs when they are due.
+func (r *recorder) doubtful(batch []result) map[subscriptions.EndpointID]bool {
+	failures := map[subscriptions.EndpointID]int{}
+	for _, res := range batch {
+		id := res.delivery.chunk.endpointID
+		switch {
+		case res.attempt == nil:
+		case res.attempt.verdict.Delivered:
+			failures[id] = 0
+		default:
+			failures[id]++
+		}
+	}
+	doubtful := map[subscriptions.EndpointID]bool{}
+	for id, n := range failures {
+		if n > 0 && n+r.healths.failures(id) >= doubtfulFailures {
+			doubtful[id] = true
+		}
+	}
+	return doubtful
+}
+
+// retryInBacklogs gives the retries of doubtful endpoints to their backlogs.
+func (r *recorder) retryInBacklogs(ctx context.Context, tx pgx.Tx, batch []result, doubtful map[subscriptions.EndpointID]bool, rows *resultRows) error {
+	now := r.clock.Now()
+	first := map[subscriptions.EndpointID]time.Time{} // when each one's first retry is due
+	var endpoints []subscriptions.EndpointID
+	for _, res := range batch {
+		id := res.delivery.chunk.endpointID
+		if !res.retries() || res.delivery.position != 0 || !doubtful[id] {
+			continue
+		}
+		due, seen := now.Add(res.outcome.delay), first[id]
+		if seen.IsZero() {
+			endpoints = append(endpoints, id)
+		}
+		if seen.IsZero() || due.Before(seen) {
+			first[id] = due
+		}
+	}
+	backlogs, err := joinBacklogs(ctx, tx, r.jobs, endpoints)
+	if err != nil {
+		return err
+	}
+	for _, res := range batch {
+		if id := res.delivery.chunk.endpointID; res.retries() && res.delivery.position == 0 && doubtful[id] {
+			rows.retryAt(res.delivery.id, now.Add(res.outcome.delay), backlogs[id])
+		}
+	}
+	wake := r.feeder.notOwned(r.healths.notHeldBack(r.directory, endpoints))
+	at := make([]time.Time, len(wake))
+	for i, id := range wake {
+		at[i] = first[id]
+	}
+	return wakeBacklogsAt(ctx, tx, wake, at)
+}
+
 // retryGroup is the deliveries of one retry job, by their places in the batch.
 type retryGroup struct {
 	endpointID subscriptions.EndpointID
@@ -55,10 +118,10 @@ type retryGroup struct {
 	results    []int
 }
 
-func retryGroups(batch []result) []retryGroup {
+func retryGroups(batch []result, inBacklogs map[subscriptions.EndpointID]bool) []retryGroup {
 	var retrying []int
 	for i, res := range batch {
-		if res.retries() && res.delivery.position == 0 {
+		if res.retries() && res.delivery.position == 0 && !inBacklogs[res.delivery.chunk.endpointID] {
 			retrying = append(retrying, i)
 		}
 	}

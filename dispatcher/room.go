@@ -26,16 +26,16 @@ const (
 // held back, fails, is slow or full, or the process is. They belong in its backlog
 // then.
 func (l *lanes) reserve(sub *subscriptions.Subscription, n int) bool {
-	h := l.healths.of(sub)
-	open := h.gate(l.healths.clock.Now()) == gateOpen
+	g, _ := l.healths.gate(sub)
+	sendable := l.healths.sendable(sub)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.lane(sub)
-	if !open {
+	if g != gateOpen {
 		a.allowed = 1
 	}
 	switch {
-	case l.closed, !open, h.failures >= doubtfulFailures, l.inHand+n > l.maxInHand+chunkSize,
+	case l.closed, !sendable, l.inHand+n > l.maxInHand+chunkSize,
 		a.suspect && l.suspected+n > l.maxInHand/suspectShare,
 		!a.quick(n, l.maxInHand, time.Now()):
 		return false

@@ -63,6 +63,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if sub.Status != subscriptions.Enabled {
 		return w.settle(ctx, job, Held, "")
 	}
+	if !w.lanes.healths.sendable(sub) {
+		return w.moveToBacklog(ctx, job, endpoint)
+	}
 	asked := time.Now()
 	c, err := w.load(ctx, job.ID, job.Args)
 	if err != nil || c == nil {

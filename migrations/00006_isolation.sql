@@ -77,7 +77,7 @@ CREATE INDEX deliveries_in_order ON posthorn.deliveries (endpoint_id, ordering_k
 CREATE INDEX deliveries_arriving_in_order ON posthorn.deliveries (endpoint_id, ordering_position)
     WHERE ordering_position IS NOT NULL;
 DROP INDEX posthorn.deliveries_waiting_by_job;
-CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id, id) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id, next_attempt_at, id) WHERE next_attempt_at IS NOT NULL;
 
 -- As before, with the generated column.
 -- +goose StatementBegin

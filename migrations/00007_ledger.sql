@@ -53,7 +53,7 @@ CREATE INDEX routings_by_age ON posthorn.routings USING brin (created_at) WITH (
 -- As before, with what the ledger reads, so that it reads the index alone.
 DROP INDEX posthorn.deliveries_aside, posthorn.deliveries_waiting_by_job;
 CREATE INDEX deliveries_aside ON posthorn.deliveries (aside, endpoint_id, id) INCLUDE (event_created_at) WHERE aside IS NOT NULL;
-CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id, id) INCLUDE (aside, event_created_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id, next_attempt_at, id) INCLUDE (aside, event_created_at) WHERE next_attempt_at IS NOT NULL;
 
 -- As before; the day's minutes go with it.
 -- +goose StatementBegin
@@ -138,7 +138,7 @@ $$;
 -- +goose StatementEnd
 DROP INDEX posthorn.deliveries_aside, posthorn.deliveries_waiting_by_job;
 CREATE INDEX deliveries_aside ON posthorn.deliveries (aside, endpoint_id, id) WHERE aside IS NOT NULL;
-CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id, id) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id, next_attempt_at, id) WHERE next_attempt_at IS NOT NULL;
 DROP INDEX posthorn.outbox_by_age, posthorn.routings_by_age;
 DROP TABLE posthorn.ledger_minutes, posthorn.ledger_recounts, posthorn.ledger_state;
 DROP FUNCTION posthorn.uuid_at;
