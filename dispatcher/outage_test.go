@@ -266,3 +266,24 @@ func TestDead_IsToldToWhoAsksAndDoesNotBreed(t *testing.T) {
 	}
 	balanced(t, b.Pool)
 }
+
+// Where nodes have less room than work, small backlogs come first.
+func TestBacklog_ItsPriorityFallsWithItsSize(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	broken := status(500)
+	small, large := newReceiver(t, broken), newReceiver(t, broken)
+	few, _ := b.tenantEndpoint(t, "few", small.URL)
+	many, _ := b.tenantEndpoint(t, "many", large.URL)
+	b.exec(t, `INSERT INTO posthorn.outbox (tenant_id, event_type, payload) SELECT 'many', 'a', '{}' FROM generate_series(1, 300)`)
+	b.exec(t, `INSERT INTO posthorn.outbox (tenant_id, event_type, payload) SELECT 'few', 'a', '{}' FROM generate_series(1, 50)`)
+	b.run(t, func(c *Config) {
+		c.Breaker = BreakerPolicy{Failures: 3, Span: time.Nanosecond, FirstWait: 50 * time.Millisecond, MaxWait: 50 * time.Millisecond}
+		c.Retry.Schedule = slicesOf(10_000, time.Millisecond)
+	})
+	for id, want := range map[subscriptions.EndpointID]int{few.ID: 1, many.ID: 2} {
+		eventually(t, b.Pool, "parked with its priority", `SELECT EXISTS (SELECT FROM posthorn.backlogs b JOIN river.river_job j ON j.id = b.job_id
+			WHERE b.endpoint_id = $1 AND j.state = 'available' AND j.priority = $2 AND j.queue = 'backlog')`, id, want)
+	}
+	balanced(t, b.Pool)
+}
