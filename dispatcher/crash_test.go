@@ -381,7 +381,7 @@ func TestCrash_CoversEveryCommitPoint(t *testing.T) {
 	}
 }
 
-func TestNode_ASecondOneTakesOverWithinTenSeconds(t *testing.T) {
+func TestNode_ASecondOneTakesOverWithinThreeSeconds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	hang := make(chan struct{})
@@ -403,8 +403,10 @@ func TestNode_ASecondOneTakesOverWithinTenSeconds(t *testing.T) {
 	begin := time.Now()
 	must(t, victim.cmd.Process.Kill())
 	settled(t, b.Pool)
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("the takeover took %s", took)
+	took := time.Since(begin)
+	t.Logf("the takeover took %s", took)
+	if took > 3*time.Second { // a tenth of that where nothing else runs
+		t.Error("it is to take three seconds at most")
 	}
 	close(hang)
 	r.check(t, committed, 16)
