@@ -30,6 +30,7 @@ var codes = map[string]struct {
 	"not_found":              {http.StatusNotFound, "Not found"},
 	"method_not_allowed":     {http.StatusMethodNotAllowed, "Method not allowed"},
 	"in_progress":            {http.StatusConflict, "Already under way"},
+	"held_back":              {http.StatusConflict, "Held back"},
 	"already_resolved":       {http.StatusConflict, "Already resolved"},
 	"endpoint_gone":          {http.StatusConflict, "The endpoint is gone"},
 	"version_mismatch":       {http.StatusPreconditionFailed, "Changed in between"},
@@ -54,6 +55,7 @@ var sentinels = []struct {
 	{dispatcher.ErrNotFound, "not_found", noSuchID},
 	{subscriptions.ErrVersionMismatch, "version_mismatch", "The endpoint has been changed since the version that If-Match names."},
 	{dispatcher.ErrInProgress, "in_progress", "An attempt of this delivery is under way; wait for its result."},
+	{dispatcher.ErrHeldBack, "held_back", "The receiver has asked to be left alone with Retry-After; health.open_until of the endpoint says until when. A new URL, or pausing and resuming the endpoint, lifts that."},
 	{dispatcher.ErrResolved, "already_resolved", "This dead letter has been replayed or discarded already."},
 	{dispatcher.ErrEndpointGone, "endpoint_gone", "The endpoint of this delivery has been deleted."},
 }

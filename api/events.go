@@ -13,6 +13,7 @@ import (
 
 	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/outbox/outboxotel"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 // PublishEvent implements POST /v1/events.
@@ -20,6 +21,9 @@ func (h handlers) PublishEvent(ctx context.Context, r PublishEventRequestObject)
 	tenant, err := newTenant(ctx, r.Body.TenantID)
 	if err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(r.Body.EventType, subscriptions.OperationalPrefix) {
+		return nil, invalid(fault("/event_type", `is reserved: types that begin with "`+subscriptions.OperationalPrefix+`" are published by Posthorn itself`))
 	}
 	e := outbox.Event{
 		TenantID: tenant, Type: r.Body.EventType, Payload: r.Body.Payload,

@@ -81,6 +81,7 @@ func TestRefusedEventsNameTheField(t *testing.T) {
 	b := setup(t)
 	for _, c := range []struct{ name, members, pointer, words string }{
 		{"AWrongType", `"event_type":"order paid","payload":1`, "/event_type", "dot-separated"},
+		{"PosthornsOwnType", `"event_type":"posthorn.endpoint.disabled","payload":1`, "/event_type", "reserved"},
 		{"NoPayload", `"event_type":"a"`, "/payload", "is required"},
 		{"AllTenants", `"event_type":"a","payload":1,"tenant_id":"*"`, "/tenant_id", "not be"},
 		{"ALongTenant", `"event_type":"a","payload":1,"tenant_id":"` + strings.Repeat("é", 256) + `"`, "/tenant_id", "at most 255 characters, not 256"},

@@ -199,15 +199,33 @@ func (a *alignments) notice(before, after *subscriptions.Subscription) {
 	}
 }
 
+// alignAgain is when a changed endpoint is looked at once more: the job of the change
+// before may have been at its end when this one came, and a relay may have routed by
+// what was.
+const alignAgain = 2 * time.Second
+
 func (a *alignments) run(ctx context.Context) {
+	var soon, later []subscriptions.EndpointID // to be looked at at the next tick, and at the one after
+	tick := time.NewTicker(alignAgain)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case id := <-a.changed:
-			if err := a.insert(ctx, id); err != nil && ctx.Err() == nil {
-				a.logger.Error("a changed endpoint's deliveries will be seen to by the sweep", "endpoint", id, "error", err)
-			}
+			a.align(ctx, id)
+			later = append(later, id)
+		case <-tick.C:
+			a.align(ctx, soon...)
+			soon, later = later, nil
+		}
+	}
+}
+
+func (a *alignments) align(ctx context.Context, ids ...subscriptions.EndpointID) {
+	for _, id := range ids {
+		if err := a.insert(ctx, id); err != nil && ctx.Err() == nil {
+			a.logger.Error("a changed endpoint's deliveries will be seen to by the sweep", "endpoint", id, "error", err)
 		}
 	}
 }

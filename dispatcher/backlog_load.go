@@ -58,7 +58,7 @@ func (o *owner) pick(ctx context.Context, most int) (*chunk, error) {
 	if err := o.pickInOrder(ctx, scanner, most); err != nil {
 		return nil, err
 	}
-	if left := most - len(c.deliveries); left > 0 {
+	if left := most - len(c.deliveries); left > 0 && o.unorderedIsDue() {
 		if err := o.pickUnordered(ctx, scanner, left); err != nil {
 			return nil, err
 		}
@@ -67,6 +67,16 @@ func (o *owner) pick(ctx context.Context, most int) (*chunk, error) {
 		return nil, nil
 	}
 	return c, nil
+}
+
+// unorderedIsDue spares an owner with ordered deliveries, which it must pass over to
+// find others, from looking for those at every step.
+func (o *owner) unorderedIsDue() bool {
+	if o.order.tracking() && time.Since(o.unorderedAt) < time.Second {
+		return false
+	}
+	o.unorderedAt = time.Now()
+	return true
 }
 
 const loadBacklogSQL = `
@@ -154,7 +164,8 @@ func (o *owner) pickInOrder(ctx context.Context, s *chunkScanner, most int) erro
 		default:
 			stopped[d.key] = true
 			if first {
-				o.order.waits(d.key, time.Now().Add(keyPause(jobID == o.jobID, wait)))
+				now := time.Now()
+				o.order.waits(d.key, now.Add(keyPause(jobID == o.jobID, wait)), now)
 			}
 		}
 	}

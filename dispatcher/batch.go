@@ -77,7 +77,7 @@ func (b *batch) add(claimed outbox.Claimed, matched []*subscriptions.Subscriptio
 		}
 		d := delivery{chunk: &c.chunk, event: e}
 		if inOrder {
-			d.key = claimed.OrderingKey
+			d.key = orderingKey(sub, claimed)
 			b.inOrder++
 		}
 		c.deliveries = append(c.deliveries, d)
@@ -85,6 +85,14 @@ func (b *batch) add(claimed outbox.Claimed, matched []*subscriptions.Subscriptio
 			delete(b.open, key)
 		}
 	}
+}
+
+// orderingKey is the key of one tenant's events, also at an endpoint of all tenants.
+func orderingKey(sub *subscriptions.Subscription, claimed outbox.Claimed) string {
+	if sub.TenantID == subscriptions.AllTenants {
+		return claimed.TenantID + "/" + claimed.OrderingKey
+	}
+	return claimed.OrderingKey
 }
 
 // nameDeliveries gives the deliveries their ids, chunk after chunk, in one run.

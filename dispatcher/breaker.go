@@ -125,8 +125,9 @@ func (h health) gate(now time.Time) gate {
 
 // observation is an attempt's result as far as the endpoint's health goes.
 type observation struct {
-	at         time.Time
-	epoch      int // of the endpoint when the attempt was made
+	began      time.Time // the attempt, which a receiver that hangs makes long
+	at         time.Time // its end
+	epoch      int       // of the endpoint when the attempt was made
 	delivered  bool
 	retryAfter time.Duration // zero: the receiver asked for none
 	probe      bool
@@ -169,7 +170,7 @@ func (h health) afterFailure(o observation, p BreakerPolicy) health {
 	h.failures++
 	h.lastFailure = later(h.lastFailure, o.at)
 	if h.failingSince.IsZero() {
-		h.failingSince = o.at
+		h.failingSince = o.began
 	}
 	switch {
 	case o.retryAfter > 0:

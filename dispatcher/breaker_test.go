@@ -22,11 +22,12 @@ func story(h health, p BreakerPolicy, observations ...observation) health {
 	return h
 }
 
-func failed(s float64) observation    { return observation{at: after(s)} }
-func succeeded(s float64) observation { return observation{at: after(s), delivered: true} }
-func probe(o observation) observation { o.probe = true; return o }
+func failed(s float64) observation      { return observation{began: after(s), at: after(s)} }
+func hung(from, to float64) observation { return observation{began: after(from), at: after(to)} }
+func succeeded(s float64) observation   { return observation{at: after(s), delivered: true} }
+func probe(o observation) observation   { o.probe = true; return o }
 func wantsPause(s, pause float64) observation {
-	return observation{at: after(s), retryAfter: time.Duration(pause * float64(time.Second))}
+	return observation{began: after(s), at: after(s), retryAfter: time.Duration(pause * float64(time.Second))}
 }
 
 func TestBreaker_OpensAfterFailuresInARowThatLast(t *testing.T) {
@@ -42,6 +43,7 @@ func TestBreaker_OpensAfterFailuresInARowThatLast(t *testing.T) {
 		{"enough, for long enough", []observation{failed(0), failed(1), failed(2)}, true},
 		{"with a success in between", []observation{failed(0), failed(1), succeeded(1.5), failed(2), failed(3)}, false},
 		{"after a success", []observation{failed(0), succeeded(1), failed(2), failed(3), failed(4)}, true},
+		{"timeouts at once, of requests that hung for long", []observation{hung(0, 15), hung(0, 15), hung(0, 15)}, true},
 		{"closed by a request that was under way still", []observation{failed(0), failed(1), failed(2), succeeded(2.1)}, false},
 	} {
 		if h := story(health{}, somePolicy, c.observations...); h.closed() == c.open {
@@ -108,14 +110,14 @@ func TestBreaker_HeedsRetryAfter(t *testing.T) {
 
 func TestBreaker_ForgetsWhatIsOfAnotherEpoch(t *testing.T) {
 	t.Parallel()
-	open := story(health{epoch: 3, version: 9}, somePolicy, observation{at: after(0), epoch: 3}, observation{at: after(1), epoch: 3}, observation{at: after(2), epoch: 3})
+	open := story(health{epoch: 3, version: 9}, somePolicy, observation{began: after(0), at: after(0), epoch: 3}, observation{at: after(1), epoch: 3}, observation{at: after(2), epoch: 3})
 	if open.closed() {
 		t.Fatal("it is not open")
 	}
 	if h := open.after(observation{at: after(3), epoch: 2, delivered: true}, somePolicy); h != open {
 		t.Errorf("a success of the old URL: %+v", h)
 	}
-	if h := open.after(observation{at: after(3), epoch: 4}, somePolicy); !h.closed() || h.failures != 1 || h.epoch != 4 || h.version != 9 {
+	if h := open.after(observation{began: after(3), at: after(3), epoch: 4}, somePolicy); !h.closed() || h.failures != 1 || h.epoch != 4 || h.version != 9 {
 		t.Errorf("the first failure of the new URL: %+v", h)
 	}
 }
@@ -153,7 +155,7 @@ func TestBreaker_IsAlwaysInOneOfItsStates(t *testing.T) {
 			if h.gate(now) == gateProbe && rapid.Bool().Draw(t, "claim") {
 				h.breaker, h.until = BreakerHalfOpen, now.Add(somePolicy.ProbeTime)
 			}
-			o := observation{at: now, epoch: h.epoch + rapid.IntRange(-1, 1).Draw(t, "epoch"), delivered: rapid.Bool().Draw(t, "delivered")}
+			o := observation{began: now, at: now, epoch: h.epoch + rapid.IntRange(-1, 1).Draw(t, "epoch"), delivered: rapid.Bool().Draw(t, "delivered")}
 			if o.epoch < 0 {
 				o.epoch = 0
 			}

@@ -43,6 +43,9 @@ type evidence struct {
 	reached  step          // how far the attempt was when err came
 }
 
+// wantsNoMore reports whether the receiver has asked to be left alone.
+func (v Verdict) wantsNoMore() bool { return v.Gone || v.RetryAfter > 0 }
+
 // Classify judges an attempt by the status of the answer or, with status 0, by
 // the error instead of one. It is judge for those who know no more.
 func Classify(status int, err error) Verdict {

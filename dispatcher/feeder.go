@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -114,13 +113,6 @@ func (f *feeder) poke(endpoints ...subscriptions.EndpointID) {
 			o.poke()
 		}
 	}
-}
-
-// notOwned are the endpoints whose backlogs this node does not own.
-func (f *feeder) notOwned(endpoints []subscriptions.EndpointID) []subscriptions.EndpointID {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(endpoints), func(id subscriptions.EndpointID) bool { return f.owners[id] != nil })
 }
 
 // leases are those of the backlogs' jobs that this node owns.

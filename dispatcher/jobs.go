@@ -133,10 +133,15 @@ const (
 	lockHeldJobsSQL = `SELECT id FROM river.river_job
 		WHERE id = ANY($1) AND ` + leased + ` AND ` + holder + ` = $2 ORDER BY id FOR UPDATE`
 
-	// The lease of what is still in hand; what is not returned has been lost.
+	// The lease of what is still in hand.
+	// One that somebody is at just now, such as a recorder that waits for a lock, is
+	// renewed the next time.
 	renewLeasesSQL = `UPDATE river.river_job SET scheduled_at = now() + $2, state = CASE state WHEN 'available' THEN 'scheduled' ELSE state END
-		WHERE id = ANY(ARRAY(SELECT id FROM river.river_job WHERE id = ANY($1) ORDER BY id FOR UPDATE))
+		WHERE id = ANY(ARRAY(SELECT id FROM river.river_job WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED))
 		  AND ` + leased + ` AND ` + holder + ` = $3 RETURNING id`
+
+	// Of those that were not renewed: which are this node's still.
+	stillHeldSQL = `SELECT id FROM river.river_job WHERE id = ANY($1) AND ` + leased + ` AND ` + holder + ` = $2`
 
 	// Everything that a node had, for the others: its chunks, and what it was at.
 	releaseJobsSQL = `UPDATE river.river_job SET state = 'available', scheduled_at = now()

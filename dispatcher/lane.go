@@ -19,8 +19,10 @@ type lane struct {
 	allowed  int                     // after trouble it begins with one and grows with each success
 	rate     float64                 // requests per second; 0: no limit
 	pace     time.Duration           // moving average of how long a request takes
-	suspect  bool                    // it has not answered yet, its last answer was a failure, or it hangs
-	usedAt   time.Time
+	// waitsUntil is set when the receiver wants no more, until that is recorded.
+	waitsUntil time.Time
+	suspect    bool // it has not answered yet, its last answer was a failure, or it hangs
+	usedAt     time.Time
 }
 
 const (
@@ -33,6 +35,12 @@ const (
 	// receiver that hangs is slow before its first answer, and a pause of this
 	// process is not.
 	hanging = time.Second
+
+	// recordingTime is by when an answer is recorded, and known as the endpoint's health.
+	recordingTime = 2 * time.Second
+
+	// laneShare is the part of the process that one endpoint may fill.
+	laneShare = 2
 
 	// doubtfulFailures is how many failures in a row make an endpoint one that is
 	// not handed off to.
@@ -50,7 +58,10 @@ const (
 
 // quick reports whether n more deliveries would be sent soon.
 func (a *lane) quick(n, maxInHand int, now time.Time) bool {
-	if a.pace == 0 && a.inHand+n > max(chunkSize, maxInHand/unprovenShare) {
+	switch {
+	case now.Before(a.waitsUntil), a.hangs(now),
+		a.pace == 0 && a.inHand+n > max(chunkSize, maxInHand/unprovenShare),
+		a.inHand+n > max(chunkSize, maxInHand/laneShare):
 		return false
 	}
 	return a.expectedWait(n, now) <= maxWait
@@ -70,6 +81,11 @@ func (a *lane) expectedWait(n int, now time.Time) time.Duration {
 	return wait
 }
 
+// hangs reports whether all that may be under way is, one of it for too long.
+func (a *lane) hangs(now time.Time) bool {
+	return len(a.underWay) >= min(a.allowed, a.limit) && a.oldest(now) > hanging
+}
+
 // oldest is the age of the oldest request under way.
 func (a *lane) oldest(now time.Time) time.Duration {
 	var oldest time.Duration
@@ -84,7 +100,7 @@ func (a *lane) oldest(now time.Time) time.Duration {
 func (a *lane) appetite() int {
 	wide := min(a.allowed, a.limit)
 	n := wide
-	if a.pace > 0 {
+	if a.pace > 0 && !a.suspect {
 		n = max(wide, int(min(maxAppetite, int64(wide)*int64(backlogAhead)/int64(a.pace))))
 	}
 	if a.rate > 0 {

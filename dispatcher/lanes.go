@@ -77,7 +77,7 @@ func (l *lanes) employ(a *lane) {
 func (l *lanes) work(a *lane) {
 	defer l.workers.Done()
 	for {
-		if rate, wanted := l.rate(a); rate > 0 && !l.limiter.wait(a.id, rate, wanted) {
+		if rate, wanted := l.rate(a); rate > 0 && wanted > 0 && !l.limiter.wait(a.id, rate, wanted) {
 			l.leave(a)
 			return
 		}
@@ -117,7 +117,7 @@ func (l *lanes) leave(a *lane) {
 func (l *lanes) next(a *lane) *delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(a.queue) == 0 || a.workers > min(a.allowed, a.limit) {
+	if len(a.queue) == 0 || a.workers > min(a.allowed, a.limit) || time.Now().Before(a.waitsUntil) {
 		a.workers--
 		return nil
 	}
@@ -142,6 +142,11 @@ func (l *lanes) answered(a *lane, d *delivery, res result) (behind []*delivery) 
 		l.suspect(a, !res.attempt.verdict.Delivered)
 		if res.attempt.verdict.Delivered && a.allowed < a.limit {
 			a.allowed++
+		}
+		if res.attempt.verdict.wantsNoMore() {
+			// At once; for all nodes, and for as long as it says, as soon as it is recorded.
+			a.allowed, a.waitsUntil = 1, now.Add(recordingTime)
+			l.giveBack(a)
 		}
 	}
 	delete(a.underWay, d)
@@ -219,8 +224,7 @@ func (l *lanes) close() {
 	})
 }
 
-// flush gives back what is queued for an endpoint that is held back or paused now,
-// beside its caller, which may be the recorder.
+// flush gives back what is queued for an endpoint that is held back or paused now.
 func (l *lanes) flush(id subscriptions.EndpointID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -229,8 +233,14 @@ func (l *lanes) flush(id subscriptions.EndpointID) {
 		return
 	}
 	a.allowed = 1
+	l.giveBack(a)
+}
+
+// giveBack gives back what a lane has queued, beside its caller, which may be the
+// recorder.
+func (l *lanes) giveBack(a *lane) {
 	queued := a.clear()
-	if queued == nil {
+	if queued == nil || l.closed {
 		return
 	}
 	l.workers.Go(func() {
@@ -254,8 +264,9 @@ func (l *lanes) watch(before time.Time) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	for id, a := range l.byEndpoint {
-		if a.oldest(now) > hanging {
+		if a.hangs(now) {
 			l.suspect(a, true)
+			l.giveBack(a) // nothing of it would be sent soon
 		}
 		if a.inHand+a.workers == 0 && a.usedAt.Before(before) {
 			delete(l.byEndpoint, id)

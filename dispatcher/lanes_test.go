@@ -43,28 +43,115 @@ func aChunk(endpoint subscriptions.EndpointID, job int64, n int) *chunk {
 func TestLanes_RefuseWhatTheProcessHasNoRoomFor(t *testing.T) {
 	t.Parallel()
 	l := someLanes(200, nil, nil)
-	a, b := anEnabled(1, 16), anEnabled(2, 16)
-	answers(l, a, time.Microsecond)
-	answers(l, b, time.Microsecond)
-	for range 3 { // one chunk more than fits, so that a full one is never refused for ever
-		if !l.reserve(a, 100) {
+	var subs []*subscriptions.Subscription
+	for n := range byte(4) {
+		subs = append(subs, anEnabled(n, 16))
+		answers(l, subs[n], time.Microsecond)
+	}
+	for _, sub := range subs[:3] { // one chunk more than fits, so that a full one is never refused for ever
+		if !l.reserve(sub, 100) {
 			t.Fatal("there is room")
 		}
 	}
-	if l.reserve(b, 1) {
+	if l.reserve(subs[3], 1) {
 		t.Error("more is taken on than there is room for")
 	}
 	if room := l.room(); room != -100 {
 		t.Errorf("room %d", room)
 	}
-	l.unreserve(a.ID, 100)
+	l.unreserve(subs[0].ID, 100)
 	select {
 	case <-l.freed:
 	default:
 		t.Error("the relay is not told that there is room")
 	}
-	if !l.reserve(b, 100) {
+	if !l.reserve(subs[3], 100) {
 		t.Error("what was given back is not there")
+	}
+}
+
+func TestLanes_GiveNoEndpointMoreThanHalf(t *testing.T) {
+	t.Parallel()
+	l := someLanes(1600, nil, nil)
+	sub := anEnabled(1, 16)
+	answers(l, sub, time.Microsecond)
+	taken := 0
+	for l.reserve(sub, 100) {
+		taken++
+	}
+	if taken != 8 {
+		t.Errorf("one endpoint fills %d hundreds of 1600", taken)
+	}
+}
+
+// An endpoint that was quick begins to hang with much in its queue: that is given
+// back, so that the others have the room.
+func TestLanes_GiveBackTheQueueOfAnEndpointThatBeginsToHang(t *testing.T) {
+	t.Parallel()
+	results := make(chan result, 200)
+	hang := make(chan struct{})
+	l := someLanes(1600, func(d *delivery) result {
+		<-hang
+		return result{delivery: d}
+	}, results)
+	sub := anEnabled(1, 2)
+	answers(l, sub, time.Microsecond)
+	c := aChunk(sub.ID, 1, 100)
+	l.reserve(sub, 100)
+	l.take(c)
+	a := l.lane(sub)
+	l.mu.Lock()
+	for len(a.underWay) < 2 { // both of its workers are at it
+		l.mu.Unlock()
+		l.mu.Lock()
+	}
+	for d := range a.underWay {
+		a.underWay[d] = time.Now().Add(-2 * hanging)
+	}
+	l.mu.Unlock()
+	l.watch(time.Now().Add(-time.Hour))
+	for range 98 {
+		if res := <-results; res.released != releasedAside {
+			t.Errorf("released %q", res.released)
+		}
+	}
+	if l.reserve(sub, 1) || l.reserveBacklog(sub, 100) != 0 {
+		t.Error("it gets more")
+	}
+	close(hang)
+	l.workers.Wait()
+}
+
+// What the receiver says holds from the moment at which it says so.
+func TestLanes_SendNothingMoreOnceTheReceiverWantsNoMore(t *testing.T) {
+	t.Parallel()
+	for name, v := range map[string]Verdict{"gone": {Gone: true}, "a pause": {RetryAfter: time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			results := make(chan result, 200)
+			l := someLanes(1600, func(d *delivery) result {
+				return result{delivery: d, attempt: &attempt{verdict: v}, outcome: outcome{status: Retrying}}
+			}, results)
+			sub := anEnabled(1, 4)
+			answers(l, sub, time.Microsecond)
+			c := aChunk(sub.ID, 1, 100)
+			l.reserve(sub, 100)
+			l.take(c)
+			l.workers.Wait()
+			close(results)
+			sent := 0
+			for res := range results {
+				if res.attempt != nil {
+					sent++
+				}
+			}
+			if sent > 4 || len(results) != 0 {
+				t.Errorf("%d were sent, want what was under way, 4 at most", sent)
+			}
+			if l.reserve(sub, 1) || l.reserveBacklog(sub, 100) != 0 {
+				t.Error("it gets more")
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,7 +15,6 @@ import (
 // of the clock, the subscriptions and the endpoints' health.
 type keeper struct {
 	*Dispatcher
-	failing bool // the last look failed, and the log says so
 }
 
 const (
@@ -25,25 +25,30 @@ const (
 	lookEvery = 500 * time.Millisecond
 )
 
+// run does both until ctx is done: looks must not keep renewals waiting.
 func (k *keeper) run(ctx context.Context) {
-	looks := time.NewTicker(lookEvery)
-	defer looks.Stop()
-	renewals := time.NewTicker(k.config.Lease / 3)
-	defer renewals.Stop()
+	var both sync.WaitGroup
+	both.Go(func() { k.every(ctx, lookEvery, "what other nodes have found can't be read", k.look) })
+	both.Go(func() { k.every(ctx, k.config.Lease/3, "leases can't be renewed", k.renew) })
+	both.Wait()
+}
+
+// every does something at an interval, and says when it begins to fail.
+func (k *keeper) every(ctx context.Context, interval time.Duration, failure string, do func(context.Context) error) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	failing := false
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			return
-		case <-looks.C:
-			err = k.look(ctx)
-		case <-renewals.C:
-			err = k.renew(ctx)
+		case <-ticker.C:
 		}
-		if err != nil && !k.failing && ctx.Err() == nil {
-			k.config.Logger.Error("the keeper will try again", "error", err)
+		err := do(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			k.config.Logger.Error(failure+"; it is tried again", "error", err)
 		}
-		k.failing = err != nil
+		failing = err != nil
 	}
 }
 
@@ -86,6 +91,26 @@ func (k *keeper) renew(ctx context.Context) error {
 	}
 	for _, id := range renewed {
 		leases[id].extend(asked, k.config.Lease)
+		delete(leases, id)
+	}
+	return k.findLost(ctx, leases)
+}
+
+// findLost marks those of the leases that could not be renewed whose jobs are another
+// node's by now.
+func (k *keeper) findLost(ctx context.Context, leases map[int64]*lease) error {
+	if len(leases) == 0 {
+		return nil
+	}
+	rows, err := k.config.Pool.Query(ctx, stillHeldSQL, slices.Collect(maps.Keys(leases)), k.config.NodeName)
+	if err != nil {
+		return fmt.Errorf("look for %d leases: %w", len(leases), err)
+	}
+	held, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return fmt.Errorf("look for %d leases: %w", len(leases), err)
+	}
+	for _, id := range held {
 		delete(leases, id)
 	}
 	for _, lost := range leases {

@@ -29,12 +29,15 @@ const (
 	createPartitionsSQL = `SELECT posthorn.create_partitions()`
 
 	// Producers are promised 24 hours; the second day is for clocks and holidays.
+	forgetHealthSQL = `DELETE FROM posthorn.endpoint_health WHERE endpoint_id IN (SELECT id FROM posthorn.endpoints WHERE deleted_at IS NOT NULL)`
+	forgetRatesSQL  = `DELETE FROM posthorn.endpoint_rates WHERE endpoint_id IN (SELECT id FROM posthorn.endpoints WHERE deleted_at IS NOT NULL)`
+
 	forgetKeysSQL = `DELETE FROM posthorn.outbox_keys WHERE created_at < now() - interval '48 hours'`
 )
 
 // Work implements river.Worker.
 func (m *maintainer) Work(ctx context.Context, _ *river.Job[maintainArgs]) error {
-	for _, statement := range []string{createPartitionsSQL, forgetKeysSQL} {
+	for _, statement := range []string{createPartitionsSQL, forgetKeysSQL, forgetHealthSQL, forgetRatesSQL} {
 		if _, err := m.pool.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("maintain tables: %w", err)
 		}

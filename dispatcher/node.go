@@ -120,7 +120,7 @@ func (n *node) run(ctx context.Context, interval time.Duration) {
 // held. When the session is lost others take over what the node has, so it sends
 // nothing more of that and registers anew; the fence keeps the results apart.
 func (n *node) beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
 	if n.conn.IsClosed() {
 		n.loseAll()

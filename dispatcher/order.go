@@ -17,7 +17,8 @@ type order struct {
 // keyState is what the order knows of a key with something waiting.
 type keyState struct {
 	inHand    int
-	notBefore time.Time // its first one's next attempt, by this process's clock
+	notBefore time.Time // when it is looked at again, by this process's clock
+	due       time.Time // its first one's next attempt
 }
 
 func newOrder() *order { return &order{keys: map[string]*keyState{}, quietSince: time.Now()} }
@@ -48,9 +49,20 @@ func (o *order) ready(most int, now time.Time) []string {
 }
 
 // waits notes that a key's first delivery may not go before a time.
-func (o *order) waits(key string, until time.Time) {
+func (o *order) waits(key string, until, now time.Time) {
 	if k := o.keys[key]; k != nil {
-		k.notBefore = until
+		k.wait(until, now)
+	}
+}
+
+// keyRecheck is how soon a key is looked at again, although its first delivery waits
+// for longer: a person may have retried or cancelled that one.
+const keyRecheck = 2 * time.Second
+
+func (k *keyState) wait(until, now time.Time) {
+	k.due, k.notBefore = until, until
+	if again := now.Add(keyRecheck); again.Before(until) {
+		k.notBefore = again
 	}
 }
 
@@ -79,7 +91,7 @@ func (o *order) recorded(r recordedDelivery, now time.Time) {
 	}
 	k.inHand--
 	if r.delay > 0 {
-		k.notBefore = now.Add(r.delay)
+		k.wait(now.Add(r.delay), now)
 	}
 }
 
@@ -87,8 +99,8 @@ func (o *order) recorded(r recordedDelivery, now time.Time) {
 func (o *order) earliest() time.Time {
 	var first time.Time
 	for _, k := range o.keys {
-		if first.IsZero() || k.notBefore.Before(first) {
-			first = k.notBefore
+		if first.IsZero() || k.due.Before(first) {
+			first = k.due
 		}
 	}
 	return first

@@ -14,14 +14,15 @@ import (
 // of one ordering key can be kept in order without asking anybody.
 type owner struct {
 	*feeder
-	endpointID subscriptions.EndpointID
-	jobID      int64
-	lease      *lease
-	order      *order // of the deliveries with ordering keys; the run loop's alone
-	since      time.Time
-	fruitless  int             // looks in a row that found nothing to load though something is due
-	before     <-chan struct{} // closed when the owner before this one, in this process, is through
-	ended      chan struct{}   // closed when this one is
+	endpointID  subscriptions.EndpointID
+	jobID       int64
+	lease       *lease
+	order       *order // of the deliveries with ordering keys; the run loop's alone
+	since       time.Time
+	unorderedAt time.Time       // when unordered deliveries were last looked for
+	fruitless   int             // looks in a row that found nothing to load though something is due
+	before      <-chan struct{} // closed when the owner before this one, in this process, is through
+	ended       chan struct{}   // closed when this one is
 
 	again chan struct{} // told to look again
 
@@ -68,9 +69,7 @@ const (
 // run feeds the lane until the backlog has ended, is parked, or is another's.
 func (o *owner) run() {
 	for o.lease.held() {
-		o.turns <- struct{}{}
-		next, err := o.step()
-		<-o.turns
+		next, err := o.takeTurn()
 		switch {
 		case err != nil:
 			o.logger.Error("a backlog will be looked at again", "endpoint", o.endpointID, "error", err)
@@ -81,6 +80,16 @@ func (o *owner) run() {
 			o.rest(o.tick())
 		}
 	}
+}
+
+// takeTurn takes a step when not too many owners are at theirs.
+func (o *owner) takeTurn() (next, error) {
+	o.turns <- struct{}{}
+	defer func() { <-o.turns }()
+	if !o.lease.held() {
+		return stepAgain, nil // it was lost while it waited
+	}
+	return o.step()
 }
 
 // drop waits, after the backlog was lost, until nothing of it is in hand: the next

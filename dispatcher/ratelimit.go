@@ -60,6 +60,11 @@ func (r *rateLimiter) wait(id subscriptions.EndpointID, perSecond float64, wante
 	s.mu.Lock()
 	defer s.mu.Unlock() // the others wait for later slots anyway
 	for {
+		select {
+		case <-r.done:
+			return false
+		default:
+		}
 		at, ok := s.take(time.Now())
 		if ok {
 			return r.sleep(time.Until(at))
@@ -112,6 +117,15 @@ func (r *rateLimiter) lease(id subscriptions.EndpointID, s *slots, perSecond flo
 	gap := time.Duration(float64(time.Second) / perSecond)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-r.done:
+			cancel()
+		case <-stop:
+		}
+	}()
 	var begin float64
 	if err := r.pool.QueryRow(ctx, leaseSlotsSQL, id, time.Duration(n)*gap).Scan(&begin); err != nil {
 		return fmt.Errorf("lease %d slots of %s: %w", n, id, err)

@@ -21,18 +21,38 @@ const setAsideSQL = `
 	WHERE d.id = a.id AND d.id = ANY($1) AND d.id BETWEEN $6 AND $7
 	  AND d.attempts = a.fence AND d.job_id = a.from_job AND d.status IN ('pending', 'retrying')`
 
-// setAside writes what became of the deliveries that were let go of. Those whose
-// job is another node's by now are that node's: nothing is written of them.
-func (r *recorder) setAside(ctx context.Context, tx pgx.Tx, batch []result) error {
-	if err := r.markLost(ctx, tx, batch); err != nil {
-		return err
+// batchBacklogs are the backlogs that a batch adds to. They are joined all at once,
+// so that no two recorders wait for each other.
+type batchBacklogs struct {
+	jobs     map[subscriptions.EndpointID]int64
+	doubtful map[subscriptions.EndpointID]bool // whose retries wait there
+}
+
+func (r *recorder) joinBacklogs(ctx context.Context, tx pgx.Tx, batch []result) (*batchBacklogs, error) {
+	b := &batchBacklogs{doubtful: r.doubtful(batch)}
+	var endpoints []subscriptions.EndpointID
+	seen := map[subscriptions.EndpointID]bool{}
+	for _, res := range batch {
+		d := res.delivery
+		joins := res.goesAside() && d.chunk.owner == nil || res.retries() && d.position == 0 && b.doubtful[d.chunk.endpointID]
+		if joins && !seen[d.chunk.endpointID] {
+			seen[d.chunk.endpointID] = true
+			endpoints = append(endpoints, d.chunk.endpointID)
+		}
 	}
+	var err error
+	b.jobs, err = joinBacklogs(ctx, tx, r.jobs, endpoints)
+	return b, err
+}
+
+// setAside writes what became of the deliveries that were let go of, but for those
+// whose job is another node's by now: they are that node's.
+func (r *recorder) setAside(ctx context.Context, tx pgx.Tx, batch []result, backlogs *batchBacklogs) error {
 	var moving []*delivery
 	due := map[*delivery]time.Time{}
-	var endpoints []subscriptions.EndpointID
+	var joined []subscriptions.EndpointID
 	now := r.clock.Now()
-	for i := range batch {
-		res := &batch[i]
+	for _, res := range batch {
 		d := res.delivery
 		switch {
 		case res.released == releasedLater:
@@ -43,21 +63,17 @@ func (r *recorder) setAside(ctx context.Context, tx pgx.Tx, batch []result) erro
 			continue // it stays in the backlog that it was loaded from
 		}
 		moving = append(moving, d)
-		if d.chunk.owner == nil && !slices.Contains(endpoints, d.chunk.endpointID) {
-			endpoints = append(endpoints, d.chunk.endpointID)
+		if d.chunk.owner == nil && !slices.Contains(joined, d.chunk.endpointID) {
+			joined = append(joined, d.chunk.endpointID)
 		}
 	}
 	if len(moving) == 0 {
 		return nil
 	}
-	backlogs, err := joinBacklogs(ctx, tx, r.jobs, endpoints)
-	if err != nil {
+	if err := writeAside(ctx, tx, moving, due, backlogs.jobs); err != nil {
 		return err
 	}
-	if err := writeAside(ctx, tx, moving, due, backlogs); err != nil {
-		return err
-	}
-	return wakeBacklogs(ctx, tx, r.feeder.notOwned(r.healths.notHeldBack(r.directory, endpoints)))
+	return wakeBacklogs(ctx, tx, r.healths.notHeldBack(r.directory, joined))
 }
 
 // markLost finds the deliveries let go of whose jobs are not this node's any more,

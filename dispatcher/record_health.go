@@ -30,7 +30,7 @@ func (r *recorder) observations(batch []result) map[subscriptions.EndpointID][]o
 			continue
 		}
 		id, v := res.delivery.chunk.endpointID, res.attempt.verdict
-		all[id] = append(all[id], observation{at: now, epoch: res.attempt.healthEpoch,
+		all[id] = append(all[id], observation{began: now.Add(-res.attempt.duration), at: now, epoch: res.attempt.healthEpoch,
 			delivered: v.Delivered, retryAfter: v.RetryAfter, probe: res.delivery.probe})
 		if _, known := matters[id]; !known {
 			matters[id] = r.healths.troubled(id)

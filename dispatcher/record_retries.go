@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,18 +19,17 @@ const retryWindow = 500 * time.Millisecond
 // again: one for those of an endpoint that are due at about the same time, which
 // is when the last of them is. Those in order, and those of an endpoint that only
 // fails, wait in their backlog.
-func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result, rows *resultRows) error {
+func (r *recorder) insertRetries(ctx context.Context, tx pgx.Tx, batch []result, rows *resultRows, backlogs *batchBacklogs) error {
 	now := r.clock.Now()
 	for _, res := range batch {
 		if d := res.delivery; res.retries() && d.position != 0 {
 			rows.retryAt(d.id, now.Add(res.outcome.delay), d.chunk.jobID)
 		}
 	}
-	doubtful := r.doubtful(batch)
-	if err := r.retryInBacklogs(ctx, tx, batch, doubtful, rows); err != nil {
+	if err := r.retryInBacklogs(ctx, tx, batch, backlogs, rows); err != nil {
 		return err
 	}
-	groups := retryGroups(batch, doubtful)
+	groups := retryGroups(batch, backlogs.doubtful)
 	jobs := make([]river.InsertManyParams, len(groups))
 	for i, g := range groups {
 		jobs[i] = deliverJob(g.endpointID, now.Add(g.delay))
@@ -77,33 +77,21 @@ func (r *recorder) doubtful(batch []result) map[subscriptions.EndpointID]bool {
 }
 
 // retryInBacklogs gives the retries of doubtful endpoints to their backlogs.
-func (r *recorder) retryInBacklogs(ctx context.Context, tx pgx.Tx, batch []result, doubtful map[subscriptions.EndpointID]bool, rows *resultRows) error {
+func (r *recorder) retryInBacklogs(ctx context.Context, tx pgx.Tx, batch []result, backlogs *batchBacklogs, rows *resultRows) error {
 	now := r.clock.Now()
 	first := map[subscriptions.EndpointID]time.Time{} // when each one's first retry is due
-	var endpoints []subscriptions.EndpointID
 	for _, res := range batch {
 		id := res.delivery.chunk.endpointID
-		if !res.retries() || res.delivery.position != 0 || !doubtful[id] {
+		if !res.retries() || res.delivery.position != 0 || !backlogs.doubtful[id] {
 			continue
 		}
-		due, seen := now.Add(res.outcome.delay), first[id]
-		if seen.IsZero() {
-			endpoints = append(endpoints, id)
-		}
-		if seen.IsZero() || due.Before(seen) {
+		due := now.Add(res.outcome.delay)
+		rows.retryAt(res.delivery.id, due, backlogs.jobs[id])
+		if seen := first[id]; seen.IsZero() || due.Before(seen) {
 			first[id] = due
 		}
 	}
-	backlogs, err := joinBacklogs(ctx, tx, r.jobs, endpoints)
-	if err != nil {
-		return err
-	}
-	for _, res := range batch {
-		if id := res.delivery.chunk.endpointID; res.retries() && res.delivery.position == 0 && doubtful[id] {
-			rows.retryAt(res.delivery.id, now.Add(res.outcome.delay), backlogs[id])
-		}
-	}
-	wake := r.feeder.notOwned(r.healths.notHeldBack(r.directory, endpoints))
+	wake := r.healths.notHeldBack(r.directory, slices.Collect(maps.Keys(first)))
 	at := make([]time.Time, len(wake))
 	for i, id := range wake {
 		at[i] = first[id]

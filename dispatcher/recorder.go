@@ -155,10 +155,17 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
-		if err = r.setAside(ctx, tx, batch); err != nil {
+		if err = r.markLost(ctx, tx, batch); err != nil {
 			return err
 		}
-		if recorded, counted, err = r.writeResults(ctx, tx, batch); err != nil {
+		backlogs, err := r.joinBacklogs(ctx, tx, batch)
+		if err != nil {
+			return err
+		}
+		if err = r.setAside(ctx, tx, batch, backlogs); err != nil {
+			return err
+		}
+		if recorded, counted, err = r.writeResults(ctx, tx, batch, backlogs); err != nil {
 			return err
 		}
 		if changes, err = r.updateHealth(ctx, tx, batch); err != nil {
@@ -178,10 +185,10 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 
 // writeResults writes the attempts and what they lead to, and deletes the jobs of
 // finished chunks. It returns how many results there were, and how many counted.
-func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result) (int, map[Status]int64, error) {
+func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result, backlogs *batchBacklogs) (int, map[Status]int64, error) {
 	rows, finished := newResultRows(batch), finishedJobs(batch)
 	counted := map[Status]int64{}
-	if err := r.insertRetries(ctx, tx, batch, rows); err != nil {
+	if err := r.insertRetries(ctx, tx, batch, rows, backlogs); err != nil {
 		return 0, nil, err
 	}
 	var dead []buried

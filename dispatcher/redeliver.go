@@ -18,6 +18,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrInProgress: the delivery's next attempt is due or under way.
 	ErrInProgress = errors.New("the delivery's next attempt is due or under way")
+	// ErrHeldBack: the receiver has asked to be left alone, with Retry-After.
+	ErrHeldBack = errors.New("the receiver has asked to be left alone for a while")
 	// ErrResolved: the dead letter was replayed or discarded before.
 	ErrResolved = errors.New("the dead letter has been resolved")
 	// ErrEndpointGone: the endpoint was deleted, there is nowhere to send to.
@@ -72,8 +74,8 @@ const (
 // endpoint's breaker is open because of failures, a probe is sent first, at once. A dead one leaves the dead letters. With a tenantID
 // other deliveries than that tenant's are not found; "" means all.
 //
-// It returns ErrNotFound, ErrInProgress or ErrEndpointGone, to be told by
-// errors.Is.
+// It returns ErrNotFound, ErrInProgress, ErrHeldBack or ErrEndpointGone, to be told
+// by errors.Is.
 func (r *Redeliverer) Retry(ctx context.Context, tenantID string, id DeliveryID) error {
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		if err := r.redeliver(ctx, tx, tenantID, id); err != nil {
@@ -141,13 +143,17 @@ func (r *Redeliverer) redeliver(ctx context.Context, tx pgx.Tx, tenantID string,
 		if probed {
 			return nil // it waited for the endpoint, and waits no longer
 		}
-		return ErrInProgress
+		return r.whyNot(ctx, tx, endpoint)
 	}
 	ids, err := insertJobs(ctx, r.jobs, tx, []river.InsertManyParams{deliverJob(endpoint, dueNow)})
 	if err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, redeliverSQL, id, ids[0]); err != nil {
+		return err
+	}
+	// Those of its ordering key need not wait for it any more.
+	if err := wakeBacklogs(ctx, tx, []subscriptions.EndpointID{endpoint}); err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, resolveSQL, id)
@@ -162,4 +168,19 @@ func (r *Redeliverer) probe(ctx context.Context, tx pgx.Tx, endpoint subscriptio
 		return false, err
 	}
 	return true, wakeBacklogs(ctx, tx, []subscriptions.EndpointID{endpoint})
+}
+
+const askedForPauseSQL = `SELECT EXISTS (SELECT FROM posthorn.endpoint_health h JOIN posthorn.endpoints e ON e.id = h.endpoint_id AND e.health_epoch = h.epoch
+	WHERE h.endpoint_id = $1 AND h.breaker <> 'closed' AND h.reason = 'retry_after' AND h.open_until > now())`
+
+// whyNot says why a delivery that is due is not sent at once.
+func (r *Redeliverer) whyNot(ctx context.Context, tx pgx.Tx, endpoint subscriptions.EndpointID) error {
+	var pause bool
+	if err := tx.QueryRow(ctx, askedForPauseSQL, endpoint).Scan(&pause); err != nil {
+		return err
+	}
+	if pause {
+		return ErrHeldBack
+	}
+	return ErrInProgress
 }

@@ -292,5 +292,5 @@ func (r *relay) giveBacklogs(ctx context.Context, tx pgx.Tx, b *batch) error {
 			c.jobID = backlogs[c.endpointID]
 		}
 	}
-	return wakeBacklogs(ctx, tx, r.feeder.notOwned(r.healths.notHeldBack(r.directory, endpoints)))
+	return wakeBacklogs(ctx, tx, r.healths.notHeldBack(r.directory, endpoints))
 }

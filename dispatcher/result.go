@@ -16,6 +16,9 @@ func (r result) finished() bool { return r.released == "" && r.outcome.status.fi
 // retries reports whether the delivery waits for its next attempt.
 func (r result) retries() bool { return r.released == "" && r.outcome.status == Retrying }
 
+// goesAside reports whether the delivery is let go of and waits in its backlog.
+func (r result) goesAside() bool { return r.released == releasedAside || r.released == releasedLater }
+
 // released says why a delivery was let go of without an attempt.
 type released string
 

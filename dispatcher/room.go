@@ -52,7 +52,7 @@ func (l *lanes) reserveBacklog(sub *subscriptions.Subscription, most int) int {
 	defer l.mu.Unlock()
 	a := l.lane(sub)
 	n := min(most, a.appetite()-a.inHand)
-	if l.closed || n <= 0 {
+	if l.closed || n <= 0 || time.Now().Before(a.waitsUntil) {
 		return 0
 	}
 	room := l.maxInHand/backlogShare - l.backlogged

@@ -160,14 +160,23 @@ func (s *sweeper) giveBacklogs(ctx context.Context, tx pgx.Tx, lost []lostDelive
 }
 
 // An endpoint whose change was seen by nobody, because all were away, or a delivery
-// that was routed as the change came. Changes of long ago have been seen to.
+// that was routed as the change came. The endpoints are found by stepping through the
+// index from one to the next: held deliveries may be millions.
 const misalignedSQL = `
-	SELECT e.id FROM posthorn.endpoints e
-	WHERE e.updated_at > now() - interval '1 day' AND (
-		(e.deleted_at IS NOT NULL OR e.status = 'enabled')
-			AND EXISTS (SELECT FROM posthorn.deliveries d WHERE d.aside = 'held' AND d.endpoint_id = e.id)
-		OR (e.deleted_at IS NOT NULL OR e.status <> 'enabled')
-			AND EXISTS (SELECT FROM posthorn.deliveries d WHERE d.aside = 'retrying' AND d.endpoint_id = e.id))`
+	WITH RECURSIVE holding AS (
+		(SELECT endpoint_id FROM posthorn.deliveries WHERE aside = 'held' ORDER BY endpoint_id LIMIT 1)
+		UNION ALL
+		SELECT (SELECT d.endpoint_id FROM posthorn.deliveries d WHERE d.aside = 'held' AND d.endpoint_id > h.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
+		FROM holding h WHERE h.endpoint_id IS NOT NULL
+	), retrying AS (
+		(SELECT endpoint_id FROM posthorn.deliveries WHERE aside = 'retrying' ORDER BY endpoint_id LIMIT 1)
+		UNION ALL
+		SELECT (SELECT d.endpoint_id FROM posthorn.deliveries d WHERE d.aside = 'retrying' AND d.endpoint_id > r.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
+		FROM retrying r WHERE r.endpoint_id IS NOT NULL
+	)
+	SELECT e.id FROM posthorn.endpoints e JOIN holding h ON h.endpoint_id = e.id WHERE e.deleted_at IS NOT NULL OR e.status = 'enabled'
+	UNION
+	SELECT e.id FROM posthorn.endpoints e JOIN retrying r ON r.endpoint_id = e.id WHERE e.deleted_at IS NOT NULL OR e.status <> 'enabled'`
 
 // align has the deliveries of changed endpoints seen to.
 func (s *sweeper) align(ctx context.Context) error {

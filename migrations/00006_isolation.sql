@@ -48,6 +48,8 @@ CREATE TABLE posthorn.backlogs (
 ALTER TABLE posthorn.outbox_pending
     ADD COLUMN tenant_id text NOT NULL DEFAULT 'default',
     ADD COLUMN ordered boolean NOT NULL DEFAULT false;
+-- Only what has an ordering key pays for it.
+CREATE INDEX outbox_pending_ordered ON posthorn.outbox_pending (seq) WHERE ordered;
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION posthorn.outbox_fill_pending() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -58,6 +60,23 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+
+-- The types below "posthorn" are Posthorn's own to publish: who may only produce can't
+-- tell a subscriber that its endpoint was disabled.
+-- +goose StatementBegin
+CREATE FUNCTION posthorn.outbox_refuse_operational() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT has_table_privilege(session_user, 'posthorn.deliveries', 'INSERT') THEN
+        PERFORM posthorn.refuse(format('event_type %L is reserved: types that begin with "posthorn." are published by Posthorn itself', left(NEW.event_type, 64)));
+    END IF;
+    RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER refuse_operational BEFORE INSERT ON posthorn.outbox
+    FOR EACH ROW WHEN (NEW.event_type LIKE 'posthorn.%') EXECUTE FUNCTION posthorn.outbox_refuse_operational();
+REVOKE ALL ON FUNCTION posthorn.outbox_refuse_operational FROM PUBLIC;
 
 -- The order in which events with ordering keys were routed, which is that of their
 -- commits: taken under a lock that the relay holds until its own commit.
@@ -121,6 +140,9 @@ CREATE INDEX deliveries_waiting_by_job ON posthorn.deliveries (job_id) WHERE nex
 DROP INDEX posthorn.deliveries_aside, posthorn.deliveries_in_order, posthorn.deliveries_arriving_in_order;
 ALTER TABLE posthorn.deliveries DROP COLUMN aside, DROP COLUMN ordering_key, DROP COLUMN ordering_position;
 DROP SEQUENCE posthorn.ordering_positions;
+DROP TRIGGER refuse_operational ON posthorn.outbox;
+DROP FUNCTION posthorn.outbox_refuse_operational;
+DROP INDEX posthorn.outbox_pending_ordered;
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION posthorn.outbox_fill_pending() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

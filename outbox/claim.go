@@ -43,10 +43,12 @@ const claimSQL = `
 
 // The same by turns: each tenant's first, then each one's second, and so on, of the
 // oldest that are pending and of the newest. Those in order are only taken from the
-// oldest, of which none is left out.
+// oldest of their kind, of which none is left out.
 const claimByTurnsSQL = `
 	WITH looked_at AS (
-		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered OR $2 ORDER BY seq LIMIT 20000)
+		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq LIMIT 20000)
+		UNION ALL
+		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE ordered AND $2 ORDER BY seq LIMIT 20000)
 		UNION
 		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq DESC LIMIT 5000)
 	), turns AS (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -162,5 +163,25 @@ func TestProducerRole_PublishesFromGo(t *testing.T) {
 	}
 	if got := onlyRow(t, db.Pool).ID; got != id {
 		t.Errorf("%s is stored, the shop was told %s", got, id)
+	}
+}
+
+// Nobody who may only produce can tell a subscriber that its endpoint was disabled.
+func TestProducerRole_MayNotPublishPosthornsOwnEvents(t *testing.T) {
+	t.Parallel()
+	db := pgtest.OwnServer(t)
+	shop := asShop(t, db)
+	for _, sql := range []string{
+		`INSERT INTO posthorn.outbox (event_type, payload) VALUES ('posthorn.endpoint.disabled', '1')`,
+		`SELECT posthorn.publish('posthorn.delivery.dead', '1')`,
+	} {
+		_, err := shop.Exec(t.Context(), sql)
+		if err == nil || !strings.Contains(err.Error(), "is reserved") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	execute(t, db.Pool, `SELECT posthorn.publish('posthorn.delivery.dead', '1')`) // as Posthorn does
+	if _, err := shop.Exec(t.Context(), `SELECT posthorn.publish('posthornery.opened', '1')`); err != nil {
+		t.Error(err)
 	}
 }

@@ -40,7 +40,7 @@ func openPool(ctx context.Context, url string, maxConns int32, t *telemetry.Tele
 		params["application_name"] = "posthorn"
 	}
 	// A transaction that is left open holds back the whole database's clean-up.
-	params["idle_in_transaction_session_timeout"] = "15s"
+	params["idle_in_transaction_session_timeout"] = "5s"
 	if t != nil && t.TracingEnabled() {
 		config.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(t.TracerProvider()),
 			otelpgx.WithMeterProvider(t.MeterProvider()))

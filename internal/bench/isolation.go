@@ -28,13 +28,15 @@ type Isolation struct {
 type isolationCase struct {
 	name                   string
 	healthy, hang, failing int
-	dump                   int // events that one more tenant commits at once
+	dump                   int    // events that one more tenant commits at once
+	dumpTo                 string // the receiver's path for these
 }
 
 var isolationCases = []isolationCase{
 	{name: "10 healthy", healthy: 10},
 	{name: "5 of 10 hang for 30 s, 2 answer 500", healthy: 3, hang: 5, failing: 2},
 	{name: "10 healthy, another tenant dumps 100,000 events", healthy: 10, dump: 100_000},
+	{name: "10 healthy, another hangs in the middle of 30,000", healthy: 10, dump: 30_000, dumpTo: "/tires"},
 	{name: "100 healthy", healthy: 100},
 	{name: "90 of 100 hang for 30 s", healthy: 10, hang: 90},
 }
@@ -88,7 +90,7 @@ func runIsolation(ctx context.Context, c Config, r *receiver, kind isolationCase
 		}
 	}
 	if kind.dump > 0 {
-		if err := lab.subscribe(ctx, "dump", r.url); err != nil {
+		if err := lab.subscribe(ctx, "dump", r.url+kind.dumpTo); err != nil {
 			return Isolation{}, err
 		}
 		payload := `{"data":"` + strings.Repeat("x", payloadBytes-11) + `"}`

@@ -40,6 +40,7 @@ func Receive(stdin io.Reader, stdout io.Writer) error {
 // counter counts POSTs; GET reads the counts, DELETE resets them.
 type counter struct {
 	n         atomic.Int64
+	tired     atomic.Int64 // POSTs to /tires
 	lastAt    atomic.Int64 // when the last POST came, Unix nanoseconds
 	mu        sync.Mutex
 	latencies []time.Duration
@@ -72,6 +73,13 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			case <-time.After(30 * time.Second):
 			case <-r.Context().Done():
 			}
+		case "/tires": // works, and then hangs
+			if c.tired.Add(1) > 5000 {
+				select {
+				case <-time.After(30 * time.Second):
+				case <-r.Context().Done():
+				}
+			}
 		case "/fail":
 			w.WriteHeader(http.StatusInternalServerError)
 			return
@@ -81,6 +89,7 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodDelete:
 		c.n.Store(0)
+		c.tired.Store(0)
 		c.mu.Lock()
 		c.latencies = nil
 		c.mu.Unlock()
