@@ -34,13 +34,11 @@ const (
 	// hanging is the age from which a request under way counts as slow, so that a
 	// receiver that hangs is slow before its first answer, and a pause of this
 	// process is not.
-	hanging = time.Second
+	hanging        = time.Second
+	soonestHanging = 300 * time.Millisecond
 
 	// recordingTime is by when an answer is recorded, and known as the endpoint's health.
 	recordingTime = 2 * time.Second
-
-	// laneShare is the part of the process that one endpoint may fill.
-	laneShare = 2
 
 	// doubtfulFailures is how many failures in a row make an endpoint one that is
 	// not handed off to.
@@ -60,8 +58,7 @@ const (
 func (a *lane) quick(n, maxInHand int, now time.Time) bool {
 	switch {
 	case now.Before(a.waitsUntil), a.hangs(now),
-		a.pace == 0 && a.inHand+n > max(chunkSize, maxInHand/unprovenShare),
-		a.inHand+n > max(chunkSize, maxInHand/laneShare):
+		a.pace == 0 && a.inHand+n > max(chunkSize, maxInHand/unprovenShare):
 		return false
 	}
 	return a.expectedWait(n, now) <= maxWait
@@ -83,7 +80,16 @@ func (a *lane) expectedWait(n int, now time.Time) time.Duration {
 
 // hangs reports whether all that may be under way is, one of it for too long.
 func (a *lane) hangs(now time.Time) bool {
-	return len(a.underWay) >= min(a.allowed, a.limit) && a.oldest(now) > hanging
+	return len(a.underWay) >= min(a.allowed, a.limit) && a.oldest(now) > a.hangingAfter()
+}
+
+// hangingAfter is the age from which a request under way says that the receiver hangs:
+// sooner where it has been quick.
+func (a *lane) hangingAfter() time.Duration {
+	if a.pace == 0 {
+		return hanging
+	}
+	return min(hanging, max(soonestHanging, 100*a.pace))
 }
 
 // oldest is the age of the oldest request under way.

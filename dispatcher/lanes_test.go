@@ -70,20 +70,6 @@ func TestLanes_RefuseWhatTheProcessHasNoRoomFor(t *testing.T) {
 	}
 }
 
-func TestLanes_GiveNoEndpointMoreThanHalf(t *testing.T) {
-	t.Parallel()
-	l := someLanes(1600, nil, nil)
-	sub := anEnabled(1, 16)
-	answers(l, sub, time.Microsecond)
-	taken := 0
-	for l.reserve(sub, 100) {
-		taken++
-	}
-	if taken != 8 {
-		t.Errorf("one endpoint fills %d hundreds of 1600", taken)
-	}
-}
-
 // An endpoint that was quick begins to hang with much in its queue: that is given
 // back, so that the others have the room.
 func TestLanes_GiveBackTheQueueOfAnEndpointThatBeginsToHang(t *testing.T) {

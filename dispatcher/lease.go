@@ -20,17 +20,25 @@ type keeper struct {
 const (
 	// idleLane is how long an endpoint's lane is kept without work.
 	idleLane = 10 * time.Minute
+	// watchEvery is how often lanes are looked at for requests that hang.
+	watchEvery = 100 * time.Millisecond
 	// lookEvery is how soon a node knows what others have found: a changed endpoint,
 	// an opened breaker.
 	lookEvery = 500 * time.Millisecond
 )
 
-// run does both until ctx is done: looks must not keep renewals waiting.
+// run does all of it until ctx is done: looks must not keep renewals waiting.
 func (k *keeper) run(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(func() { k.every(ctx, lookEvery, "what other nodes have found can't be read", k.look) })
-	both.Go(func() { k.every(ctx, k.config.Lease/3, "leases can't be renewed", k.renew) })
-	both.Wait()
+	var all sync.WaitGroup
+	all.Go(func() { k.every(ctx, lookEvery, "what other nodes have found can't be read", k.look) })
+	all.Go(func() { k.every(ctx, k.config.Lease/3, "leases can't be renewed", k.renew) })
+	all.Go(func() {
+		k.every(ctx, watchEvery, "", func(context.Context) error {
+			k.lanes.watch(time.Now().Add(-idleLane))
+			return nil
+		})
+	})
+	all.Wait()
 }
 
 // every does something at an interval, and says when it begins to fail.
@@ -60,7 +68,6 @@ const keeperTimeout = 5 * time.Second
 func (k *keeper) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
-	k.lanes.watch(time.Now().Add(-idleLane))
 	if _, err := k.config.Directory.Refresh(ctx, k.config.Pool); err != nil {
 		return err
 	}

@@ -55,6 +55,8 @@ func (o *owner) poke() {
 const (
 	ownerTick   = 500 * time.Millisecond
 	orderedTick = 100 * time.Millisecond
+	// laneTick is how soon an owner looks whether its lane has room.
+	laneTick = 50 * time.Millisecond
 	// ownerPatience is how long an owner with nothing to send stays, where others
 	// may add to the backlog at any moment: coming back means reading it anew.
 	ownerPatience = 30 * time.Second
@@ -78,6 +80,8 @@ func (o *owner) run() {
 			return
 		case next == stepWait:
 			o.rest(o.tick())
+		case next == stepSoon:
+			o.rest(laneTick)
 		}
 	}
 }
@@ -126,6 +130,7 @@ type next int
 const (
 	stepAgain next = iota
 	stepWait
+	stepSoon
 	stepEnd
 )
 
@@ -192,10 +197,10 @@ func (o *owner) feed(sub *subscriptions.Subscription, busy bool) (next, error) {
 	}
 	room := o.lanes.reserveBacklog(sub, maxAppetite)
 	if room == 0 {
-		if !busy { // the process is full of others' deliveries
+		if !busy && o.lanes.backlogsWant() { // the process is full of others' deliveries
 			return o.whenIdle(false, func() error { return o.park(o.healths.clock.Now().Add(ownerTick)) })
 		}
-		return stepWait, nil
+		return stepSoon, nil // the lane is at what was handed off to it
 	}
 	n, err := o.load(room, false)
 	o.lanes.unreserveBacklog(o.endpointID, room-n)

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,9 +44,10 @@ type relay struct {
 	telemetry *telemetry
 	reaching  reaching
 
-	fanOut float64   // moving average of deliveries per event
-	more   bool      // the last claim was full: there is no need to look first
-	turnAt time.Time // the last claim by turns
+	fanOut float64       // moving average of deliveries per event
+	more   bool          // the last claim was full: there is no need to look first
+	turnAt time.Time     // the last claim by turns
+	turnIn time.Duration // when the next is to be
 
 	claimed   int         // events since the last vacuum
 	vacuuming atomic.Bool // one is under way
@@ -53,13 +55,16 @@ type relay struct {
 
 const (
 	maxClaim           = 1000   // events in one transaction
-	maxTurns           = 500    // events in one that the tenants take turns in
 	maxClaimDeliveries = 10_000 // deliveries in one transaction, but for the first event's
 )
 
-// turnsEvery is how often the tenants take turns while more is pending than one
-// claim takes: so long at most an event waits behind another tenant's heap.
-const turnsEvery = 100 * time.Millisecond
+// How often the tenants take turns while more is pending than one claim takes: so
+// long at most an event waits behind another tenant's heap. A claim by turns costs as
+// much as a large one, so it is made less often while there is one tenant only.
+const (
+	minTurnIn = 100 * time.Millisecond
+	maxTurnIn = 400 * time.Millisecond
+)
 
 // transactionTimeout bounds the dispatcher's transactions, so that what a hanging
 // connection holds comes free; well below the sweep's grace.
@@ -185,12 +190,11 @@ func (r *relay) step(ctx context.Context) (int, error) {
 func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	room := min(maxClaimDeliveries, r.lanes.room())
 	options := outbox.ClaimOptions{Limit: r.claimLimit(room), MaxPayload: maxKeptPayload}
-	if r.more && time.Since(r.turnAt) > turnsEvery {
-		options.ByTurns, options.Limit = true, min(options.Limit, maxTurns)
-		r.turnAt = time.Now()
-	}
+	options.ByTurns = r.more && time.Since(r.turnAt) > r.turnIn
 	events, missing, err := outbox.Claim(ctx, tx, options)
-	if !options.ByTurns {
+	if options.ByTurns {
+		r.turned(events)
+	} else {
 		r.more = len(events) == options.Limit
 	}
 	if len(missing) > 0 {
@@ -219,6 +223,17 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	b.nameDeliveries()
 	b.direct(r.lanes, r.noHandoff)
 	return b, r.write(ctx, tx, b, revision)
+}
+
+// turned decides when the tenants take turns again.
+func (r *relay) turned(events []outbox.Claimed) {
+	r.turnAt = time.Now()
+	several := slices.ContainsFunc(events, func(e outbox.Claimed) bool { return e.TenantID != events[0].TenantID })
+	if several {
+		r.turnIn = minTurnIn
+	} else {
+		r.turnIn = min(maxTurnIn, max(minTurnIn, 2*r.turnIn))
+	}
 }
 
 // claimLimit is how many events probably become as many deliveries as there is

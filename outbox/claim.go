@@ -46,9 +46,9 @@ const claimSQL = `
 // oldest of their kind, of which none is left out.
 const claimByTurnsSQL = `
 	WITH looked_at AS (
-		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq LIMIT 20000)
+		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq LIMIT 10000)
 		UNION ALL
-		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE ordered AND $2 ORDER BY seq LIMIT 20000)
+		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE ordered AND $2 ORDER BY seq LIMIT 10000)
 		UNION
 		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq DESC LIMIT 5000)
 	), turns AS (
