@@ -68,6 +68,7 @@ func TestSweep_GivesEachLostDeliveryOneOwner(t *testing.T) {
 		b.publish(t, outbox.Event{})
 	}
 	n.relayAll(t)
+	n.recorder.record(t.Context(), []result{n.answered(n.take(t, 1)[0], 500)}) // one is a retry
 	b.exec(t, `TRUNCATE river.river_job`)
 	b.exec(t, `UPDATE posthorn.deliveries SET next_attempt_at = now() - interval '1 second'`)
 	s := n.sweeper(t, time.Millisecond)
