@@ -38,8 +38,12 @@ SOAK_DURATION ?= 10m
 soak: postgres ## Break everything at random for SOAK_DURATION (10m) and judge; SOAK_SEED replays.
 	SOAK_DURATION=$(SOAK_DURATION) go test -race -count=1 -timeout 24h -v -run '^TestFaults$$' ./internal/soak
 
+.PHONY: mutants
+mutants: postgres ## Plant bugs into a copy, one by one; each must fail its test. ONLY=07 for one.
+	@go run ./internal/mutants $(if $(ONLY),-only $(ONLY))
+
 .PHONY: check
-check: format vet lint generated modules ## Check format, lint, generated files and modules.
+check: format vet lint generated modules plantable ## Check format, lint, generated files and modules.
 
 .PHONY: bench
 bench: build ## Measure this machine: raw net/http, Posthorn and their ratio.
@@ -89,3 +93,8 @@ modules:
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
 	go mod verify
+
+# The planted bugs of `make mutants` are patches: each must still apply and compile.
+.PHONY: plantable
+plantable:
+	@go run ./internal/mutants -check

@@ -87,6 +87,23 @@ func TestFence_ALateResultDoesNotDisturbTheOnesBesideIt(t *testing.T) {
 	balanced(t, b.Pool)
 }
 
+// What is settled without an attempt has no number in the log that would be taken.
+func TestFence_ALateSettlementWithoutAnAttemptChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, settled := range []Status{Held, Cancelled} {
+		t.Run(string(settled), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			n := b.stillNode(t)
+			d := b.relayed(t, n, 1)[0]
+			n.recorder.record(t.Context(), []result{n.answered(d, 500)})
+			n.recorder.record(t.Context(), []result{{delivery: late(d), outcome: outcome{status: settled}}})
+			b.wantRow(t, d, "retrying 1 500 1:500 0 dead letters")
+			balanced(t, b.Pool)
+		})
+	}
+}
+
 func TestFence_TwoResultsOfOneAttemptInOneBatchCountOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

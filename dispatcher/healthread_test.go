@@ -182,3 +182,16 @@ func TestWaiting_IsBoundedAndUsesItsIndexesAtVolume(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+func TestHealths_OneNodeGetsTheProbe(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, _ := b.endpoint(t, nowhere)
+	b.unwell(t, e.ID, 1)
+	for node, want := range []bool{true, false, false} {
+		claimed, err := newHealths(&clock{}).claimProbe(t.Context(), b.Pool, e.ID, time.Hour)
+		if err != nil || claimed != want {
+			t.Errorf("node %d claims the probe: %t (%v), want %t", node, claimed, err, want)
+		}
+	}
+}

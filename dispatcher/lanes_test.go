@@ -448,6 +448,38 @@ func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
 	}
 }
 
+func TestLanes_EmployNoMoreWorkersThanMaxInFlight(t *testing.T) {
+	t.Parallel()
+	const bound, n = 5, 60
+	release := make(chan struct{})
+	var busy, most atomic.Int32
+	l := someLanes(1000, func(d *delivery) result {
+		now := busy.Add(1)
+		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+		}
+		<-release
+		busy.Add(-1)
+		return result{delivery: d, attempt: &attempt{verdict: Verdict{Delivered: true}}}
+	}, make(chan result, n))
+	sub := anEnabled(1, bound)
+	for range 3 {
+		if !l.reserve(sub, n/3) {
+			t.Fatal("there is room")
+		}
+		l.take(aChunk(sub.ID, 1, n/3))
+	}
+	l.mu.Lock()
+	if workers := l.byEndpoint[sub.ID].workers; workers != bound {
+		t.Errorf("%d workers for %d deliveries, want %d", workers, n, bound)
+	}
+	l.mu.Unlock()
+	close(release)
+	l.workers.Wait()
+	if got := most.Load(); got > bound {
+		t.Errorf("%d requests at once, want at most %d", got, bound)
+	}
+}
+
 func TestLanes_RequestsToOneEndpointStayWithinMaxInFlight(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

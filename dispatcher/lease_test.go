@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posthorn/posthorn/outbox"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 func TestLease_IsRenewedForWhatIsInHand(t *testing.T) {
@@ -74,6 +75,59 @@ func TestLease_ThatHasEndedLetsGoOfWhatIsNotSent(t *testing.T) {
 	}
 }
 
+// The process may be stopped between the load and the POST, too.
+func TestLease_IsLookedAtJustBeforeThePOST(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var d *delivery
+	n := b.stillNode(t, func(c *Config) {
+		c.reaching = func(p commitPoint) {
+			if p == senderBeforePost {
+				d.chunk.lease.lose()
+			}
+		}
+	})
+	r := newReceiver(t, nil)
+	b.endpoint(t, r.URL)
+	b.publish(t, outbox.Event{})
+	n.relayAll(t)
+	d = n.take(t, 1)[0]
+	if res := n.sender.turn(d); res.released != releasedLost || res.attempt != nil || r.posts() != 0 {
+		t.Errorf("%+v and %d POSTs: it was sent although it is another's", res, r.posts())
+	}
+}
+
+// A backlog's owner waits longer than a lease for a retry of what is in order.
+func TestLease_IsRenewedForAsLongAsTheNodeRuns(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, status(500))
+	b.create(t, subscriptions.Draft{URL: r.URL, Ordering: subscriptions.ByKey})
+	b.run(t, func(c *Config) { c.Retry.Schedule = slicesOf(1, time.Hour) })
+	b.publish(t, outbox.Event{OrderingKey: "a"})
+	r.next(t)
+	const leasedBacklog = ` FROM river.river_job WHERE kind = 'backlog' AND state = 'scheduled' AND attempted_at IS NOT NULL`
+	eventually(t, b.Pool, "the backlog is leased", `SELECT EXISTS (SELECT`+leasedBacklog+`)`)
+	ends := value[time.Time](t, b.Pool, `SELECT scheduled_at`+leasedBacklog)
+	fetched := value[time.Time](t, b.Pool, `SELECT attempted_at FROM river.river_job WHERE kind = 'backlog'`)
+	eventually(t, b.Pool, "it is leased for longer, and not fetched again", `SELECT scheduled_at > $1::timestamptz + interval '1 second'
+		AND attempted_at = $2 FROM river.river_job WHERE kind = 'backlog'`, ends, fetched)
+}
+
+// What goes back to the backlog of a job that another node has by now stays that node's.
+func TestLease_LostToAnotherNodeSetsNothingAside(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	d := b.relayed(t, n, 1)[0]
+	b.exec(t, `UPDATE river.river_job SET args = jsonb_set(args, '{node}', '"another"')`)
+	n.recorder.record(t.Context(), []result{{delivery: d, released: releasedAside}})
+	if owner := value[int64](t, b.Pool, `SELECT job_id FROM posthorn.deliveries`); owner != d.chunk.jobID {
+		t.Errorf("the delivery went from job %d, another node's, to %d", d.chunk.jobID, owner)
+	}
+	balanced(t, b.Pool)
+}
+
 func TestConfig_RefusesALeaseThatEndsWithinAnAttempt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -108,4 +162,21 @@ func TestNode_RegistersAnewWhenItsSessionIsKilled(t *testing.T) {
 	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.nodes`); n != 1 {
 		t.Errorf("%d nodes, want 1", n)
 	}
+}
+
+// Somebody else's lock on a job's row, such as a recorder's that waits, costs no lease.
+func TestLease_OfALockedJobIsNotLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	d := b.relayed(t, n, 1)[0]
+	locking, err := b.Pool.Begin(t.Context())
+	must(t, err)
+	_, err = locking.Exec(t.Context(), `SELECT FROM river.river_job WHERE id = $1 FOR UPDATE`, d.chunk.jobID)
+	must(t, err)
+	must(t, (&keeper{Dispatcher: n.Dispatcher}).renew(t.Context()))
+	if !d.chunk.lease.held() {
+		t.Error("the lease counts as lost")
+	}
+	must(t, locking.Rollback(t.Context()))
 }

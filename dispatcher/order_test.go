@@ -141,3 +141,39 @@ func TestOrder_HoldsOverAPause(t *testing.T) {
 	}
 	balanced(t, b.Pool)
 }
+
+func TestOrder_OneTenantsKeyIsNotAnothers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, nil)
+	e, _ := b.create(t, subscriptions.Draft{TenantID: subscriptions.AllTenants, URL: r.URL, Ordering: subscriptions.ByKey})
+	n := b.stillNode(t)
+	for _, tenant := range []string{"a", "b", "a"} {
+		b.publish(t, outbox.Event{TenantID: tenant, OrderingKey: "order-17"})
+	}
+	n.relayAll(t)
+	if keys := value[int](t, b.Pool, `SELECT count(DISTINCT ordering_key) FROM posthorn.deliveries WHERE endpoint_id = $1`, e.ID); keys != 2 {
+		t.Errorf("%d keys, want one for each tenant", keys)
+	}
+}
+
+// The first of a key waits for its retry; a person retries it now, and those behind it
+// need not wait for that time.
+func TestOrder_ARetryByHandLetsThoseBehindGo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := newReceiver(t, status(500))
+	b.create(t, subscriptions.Draft{URL: r.URL, Ordering: subscriptions.ByKey})
+	b.run(t, func(c *Config) { c.Retry.Schedule = slicesOf(5, time.Hour) })
+	b.publish(t, outbox.Event{OrderingKey: "k"})
+	eventually(t, b.Pool, "it waits for an hour", `SELECT EXISTS (SELECT FROM posthorn.deliveries WHERE status = 'retrying')`)
+	b.publish(t, outbox.Event{OrderingKey: "k"})
+	r.become(nil)
+	redeliverer, err := NewRedeliverer(b.Pool)
+	must(t, err)
+	must(t, redeliverer.Retry(t.Context(), "", value[DeliveryID](t, b.Pool, `SELECT id FROM posthorn.deliveries WHERE status = 'retrying'`)))
+	settled(t, b.Pool)
+	if l := balanced(t, b.Pool); l.Deliveries[Delivered] != 2 {
+		t.Errorf("%+v", l)
+	}
+}

@@ -1,12 +1,99 @@
 package dispatcher
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/posthorn/posthorn/outbox"
 	"github.com/posthorn/posthorn/subscriptions"
 )
+
+// owner gives the node the backlog of the deliveries' endpoint, as River would. What
+// runs by itself in an owner does not run here.
+func (n *stillNode) owner(t *testing.T, endpoint subscriptions.EndpointID) *owner {
+	t.Helper()
+	var job int64
+	must(t, n.config.Pool.QueryRow(t.Context(), `UPDATE river.river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour',
+		attempted_at = now(), attempted_by = array[$2] WHERE id = (SELECT job_id FROM posthorn.backlogs WHERE endpoint_id = $1) RETURNING id`,
+		endpoint, n.config.NodeName).Scan(&job))
+	return newOwner(n.feeder, endpoint, job, newLease(time.Now(), time.Hour))
+}
+
+// backlogged leaves deliveries of one new endpoint to its backlog.
+func (b *bundle) backlogged(t *testing.T, n *stillNode, events int) *owner {
+	t.Helper()
+	var batch []result
+	for _, d := range b.relayed(t, n, events) {
+		batch = append(batch, result{delivery: d, released: releasedAside})
+	}
+	n.recorder.record(t.Context(), batch)
+	b.exec(t, `UPDATE posthorn.deliveries SET next_attempt_at = now() - interval '1 second'`) // due, whatever the clocks say
+	return n.owner(t, batch[0].delivery.chunk.endpointID)
+}
+
+func TestOwner_LoadsNothingThatIsInHand(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	o := b.backlogged(t, n, 3)
+	_, err := o.step()
+	must(t, err)
+	n.take(t, 3)
+	if again, err := o.load(10, false); err != nil || again != 0 {
+		t.Errorf("%d deliveries were loaded that are in hand (%v)", again, err)
+	}
+}
+
+func TestOwner_DoesNotEndABacklogThatSomethingIsLeftOf(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	o := b.backlogged(t, n, 1)
+	if ended, err := o.end(); err != nil || ended {
+		t.Errorf("ended %t (%v) with a delivery that is due", ended, err)
+	}
+	balanced(t, b.Pool)
+}
+
+// Who adds to a backlog at this moment has read its job, and not committed yet.
+func TestOwner_WaitsForWhoIsAboutToJoin(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	d := b.relayed(t, n, 1)[0]
+	endpoints := []subscriptions.EndpointID{d.chunk.endpointID}
+	must(t, pgx.BeginFunc(t.Context(), b.Pool, func(tx pgx.Tx) error {
+		_, err := joinBacklogs(t.Context(), tx, n.relay.jobs, endpoints)
+		return err
+	}))
+	o := n.owner(t, d.chunk.endpointID)
+
+	tx, err := b.Pool.Begin(t.Context())
+	must(t, err)
+	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // after the commit it says so
+	backlogs, err := joinBacklogs(t.Context(), tx, n.relay.jobs, endpoints)
+	must(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE posthorn.deliveries SET job_id = $1, next_attempt_at = now() - interval '1 second'`, backlogs[d.chunk.endpointID])
+	must(t, err)
+	ended := make(chan bool, 1)
+	go func() {
+		end, err := o.end()
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- end
+	}()
+	eventually(t, b.Pool, "the owner waits", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	must(t, tx.Commit(t.Context()))
+	if <-ended {
+		t.Error("the backlog ended although a delivery has joined it")
+	}
+	balanced(t, b.Pool)
+}
 
 // owned makes the node the owner of the one backlog there is, without running it.
 func (n *stillNode) owned(t *testing.T, b *bundle) *owner {
@@ -47,113 +134,5 @@ func TestOwner_WhatJoinsAParkedBacklogWakesIt(t *testing.T) {
 	n.relayAll(t)
 	if due() > 1 {
 		t.Errorf("the job waits %v s more, with a delivery that is due", due())
-	}
-}
-
-// A backlog is ended under a lock that those who join it take too.
-func TestOwner_DoesNotEndABacklogThatIsBeingJoined(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	n := b.stillNode(t)
-	b.create(t, subscriptions.Draft{URL: nowhere, Ordering: subscriptions.ByKey})
-	b.publish(t, outbox.Event{OrderingKey: "k"})
-	n.relayAll(t)
-	o := n.owned(t, b)
-	b.exec(t, `UPDATE posthorn.deliveries SET status = 'delivered', ordering_position = NULL, next_attempt_at = NULL, finished_at = now()`)
-	joining, err := b.Pool.Begin(t.Context())
-	must(t, err)
-	backlogs, err := joinBacklogs(t.Context(), joining, n.river, []subscriptions.EndpointID{o.endpointID})
-	must(t, err)
-	ended := make(chan bool, 1)
-	go func() {
-		e, err := o.end()
-		must(t, err)
-		ended <- e
-	}()
-	eventually(t, b.Pool, "the owner waits", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
-	_, err = joining.Exec(t.Context(), `INSERT INTO posthorn.deliveries (id, event_id, event_created_at, endpoint_id, tenant_id, event_type, job_id, next_attempt_at)
-		SELECT posthorn.uuid_v7(), event_id, event_created_at, endpoint_id, tenant_id, event_type, $1, now() FROM posthorn.deliveries`, backlogs[o.endpointID])
-	must(t, err)
-	must(t, joining.Commit(t.Context()))
-	if <-ended {
-		t.Error("the backlog was ended under a delivery that joined it")
-	}
-	if jobs := value[int](t, b.Pool, `SELECT count(*) FROM river.river_job WHERE id = $1`, o.jobID); jobs != 1 {
-		t.Error("its job is gone")
-	}
-}
-
-// Somebody else's lock on a job's row, such as a recorder's that waits, costs no lease.
-func TestLease_OfALockedJobIsNotLost(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	n := b.stillNode(t)
-	d := b.relayed(t, n, 1)[0]
-	locking, err := b.Pool.Begin(t.Context())
-	must(t, err)
-	_, err = locking.Exec(t.Context(), `SELECT FROM river.river_job WHERE id = $1 FOR UPDATE`, d.chunk.jobID)
-	must(t, err)
-	must(t, (&keeper{Dispatcher: n.Dispatcher}).renew(t.Context()))
-	if !d.chunk.lease.held() {
-		t.Error("the lease counts as lost")
-	}
-	must(t, locking.Rollback(t.Context()))
-}
-
-func TestOrder_OneTenantsKeyIsNotAnothers(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	r := newReceiver(t, nil)
-	e, _ := b.create(t, subscriptions.Draft{TenantID: subscriptions.AllTenants, URL: r.URL, Ordering: subscriptions.ByKey})
-	n := b.stillNode(t)
-	for _, tenant := range []string{"a", "b", "a"} {
-		b.publish(t, outbox.Event{TenantID: tenant, OrderingKey: "order-17"})
-	}
-	n.relayAll(t)
-	if keys := value[int](t, b.Pool, `SELECT count(DISTINCT ordering_key) FROM posthorn.deliveries WHERE endpoint_id = $1`, e.ID); keys != 2 {
-		t.Errorf("%d keys, want one for each tenant", keys)
-	}
-}
-
-// The first of a key waits for its retry; a person retries it now, and those behind it
-// need not wait for that time.
-func TestOrder_ARetryByHandLetsThoseBehindGo(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	r := newReceiver(t, status(500))
-	b.create(t, subscriptions.Draft{URL: r.URL, Ordering: subscriptions.ByKey})
-	b.run(t, func(c *Config) { c.Retry.Schedule = slicesOf(5, time.Hour) })
-	b.publish(t, outbox.Event{OrderingKey: "k"})
-	eventually(t, b.Pool, "it waits for an hour", `SELECT EXISTS (SELECT FROM posthorn.deliveries WHERE status = 'retrying')`)
-	b.publish(t, outbox.Event{OrderingKey: "k"})
-	r.become(nil)
-	redeliverer, err := NewRedeliverer(b.Pool)
-	must(t, err)
-	must(t, redeliverer.Retry(t.Context(), "", value[DeliveryID](t, b.Pool, `SELECT id FROM posthorn.deliveries WHERE status = 'retrying'`)))
-	settled(t, b.Pool)
-	if l := balanced(t, b.Pool); l.Deliveries[Delivered] != 2 {
-		t.Errorf("%+v", l)
-	}
-}
-
-// All nodes were away as the endpoint was resumed, and for days after.
-func TestSweep_FindsWhatIsHeldForAnEndpointResumedLongAgo(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	n := b.stillNode(t)
-	for range 3 {
-		b.endpoint(t, nowhere)
-	}
-	e, _ := b.endpoint(t, nowhere, "order.*")
-	_, err := b.store.Pause(t.Context(), subscriptions.Scope{}, e.ID)
-	must(t, err)
-	b.publish(t, outbox.Event{})
-	n.relayAll(t)
-	_, err = b.store.Resume(t.Context(), subscriptions.Scope{}, e.ID)
-	must(t, err)
-	b.exec(t, `UPDATE posthorn.endpoints SET updated_at = now() - interval '9 days'`)
-	must(t, n.sweeper(t, time.Hour).align(t.Context()))
-	if got := value[string](t, b.Pool, `SELECT string_agg(args->>'endpoint', ',') FROM river.river_job WHERE kind = 'align'`); got != e.ID.String() {
-		t.Errorf("aligned %q, want %s", got, e.ID)
 	}
 }

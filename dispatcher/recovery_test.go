@@ -137,3 +137,40 @@ func TestNode_ReapsNoneThatHasRegisteredAnew(t *testing.T) {
 		t.Error("the work of a dead node was not released")
 	}
 }
+
+func TestNode_EachBeatReleasesWhatADeadOneHad(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	dead, living := b.stillNode(t), b.stillNode(t)
+	b.relayed(t, dead, 1)
+	must(t, living.node.beat(t.Context()))
+	b.wantJob(t, "scheduled") // its node lives
+	must(t, dead.node.conn.Close(t.Context()))
+	eventually(t, b.Pool, "the lock is free", `SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid = $1)`, dead.node.number)
+	must(t, living.node.beat(t.Context()))
+	b.wantJob(t, "available")
+	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.nodes`); n != 1 {
+		t.Errorf("%d nodes, want 1", n)
+	}
+}
+
+func TestNode_ThatLeavesReleasesWhatItHad(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	b.relayed(t, n, 1)
+	must(t, n.node.leave(t.Context()))
+	b.wantJob(t, "available")
+	balanced(t, b.Pool)
+}
+
+// wantJob checks the state of the one deliver job there is, and that it is due when available.
+func (b *bundle) wantJob(t *testing.T, state string) {
+	t.Helper()
+	got := value[string](t, b.Pool, `SELECT CASE WHEN state = 'available' AND scheduled_at > now() THEN 'leased' ELSE state::text END
+		FROM river.river_job WHERE kind = 'deliver'`)
+	if got != state {
+		t.Errorf("the job is %s, want %s", got, state)
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthorn/posthorn/internal/typeid"
 	"github.com/posthorn/posthorn/outbox"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 // oldDay makes the partitions of a day in the past and moves everything there is
@@ -120,6 +121,34 @@ func TestRetention_KeepsWhatIsNotFinished(t *testing.T) {
 			if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.deliveries`); n != 0 {
 				t.Error("it was not dropped once it was finished")
 			}
+		})
+	}
+}
+
+// What is held waits for a person, for as long as that takes; made after midnight, it
+// needs its event from before all the same.
+func TestRetention_KeepsTheEventsOfWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	for name, laterDay := range map[string]bool{"of one day": false, "held after midnight": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			n := b.stillNode(t)
+			e, _ := b.endpoint(t, nowhere)
+			_, err := b.store.Pause(t.Context(), subscriptions.Scope{}, e.ID)
+			must(t, err)
+			b.publish(t, outbox.Event{})
+			n.relayAll(t)
+			oldDay(t, b, 10)
+			if laterDay {
+				execute(t, b, `UPDATE posthorn.deliveries SET id = $1`, typeid.New[deliveryKind]())
+			}
+			b.maintain(t, 24*time.Hour)
+			if held := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.deliveries d JOIN posthorn.outbox o
+				ON o.id = d.event_id AND o.created_at = d.event_created_at WHERE d.status = 'held'`); held != 1 {
+				t.Error("what is held can't be sent any more: its event was dropped")
+			}
+			balanced(t, b.Pool)
 		})
 	}
 }

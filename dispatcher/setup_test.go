@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,8 +29,13 @@ import (
 )
 
 // patience is how long a test waits for what should come at once; it is long
-// because the machine may be busy, and reached only by a failing test.
-const patience = 20 * time.Second
+// because the machine may be busy, and reached only by a failing test. Planted bugs
+// (internal/mutants) make tests fail, and are caught sooner with less.
+var patience = 20 * time.Second
+
+func init() {
+	flag.DurationVar(&patience, "patience", patience, "how long to wait for what should come at once")
+}
 
 // loopback is the policy of tests: receivers live on this machine.
 var loopback = netguard.Policy{

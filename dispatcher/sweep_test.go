@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/posthorn/posthorn/outbox"
+	"github.com/posthorn/posthorn/subscriptions"
 )
 
 func (b *bundle) exec(t *testing.T, sql string, args ...any) {
@@ -68,6 +69,7 @@ func TestSweep_GivesEachLostDeliveryOneOwner(t *testing.T) {
 		b.publish(t, outbox.Event{})
 	}
 	n.relayAll(t)
+	n.recorder.record(t.Context(), []result{n.answered(n.take(t, 1)[0], 500)}) // one is a retry
 	b.exec(t, `TRUNCATE river.river_job`)
 	b.exec(t, `UPDATE posthorn.deliveries SET next_attempt_at = now() - interval '1 second'`)
 	s := n.sweeper(t, time.Millisecond)
@@ -135,5 +137,27 @@ func TestSweep_MarksWhatIsUnfinishedAfterTheGraceAndMovesOn(t *testing.T) {
 	}
 	if at := value[time.Time](t, b.Pool, `SELECT swept_to FROM posthorn.sweep_state`); !at.After(before) {
 		t.Errorf("swept_to stays at %s", at)
+	}
+}
+
+// All nodes were away as the endpoint was resumed, and for days after.
+func TestSweep_FindsWhatIsHeldForAnEndpointResumedLongAgo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := b.stillNode(t)
+	for range 3 {
+		b.endpoint(t, nowhere)
+	}
+	e, _ := b.endpoint(t, nowhere, "order.*")
+	_, err := b.store.Pause(t.Context(), subscriptions.Scope{}, e.ID)
+	must(t, err)
+	b.publish(t, outbox.Event{})
+	n.relayAll(t)
+	_, err = b.store.Resume(t.Context(), subscriptions.Scope{}, e.ID)
+	must(t, err)
+	b.exec(t, `UPDATE posthorn.endpoints SET updated_at = now() - interval '9 days'`)
+	must(t, n.sweeper(t, time.Hour).align(t.Context()))
+	if got := value[string](t, b.Pool, `SELECT string_agg(args->>'endpoint', ',') FROM river.river_job WHERE kind = 'align'`); got != e.ID.String() {
+		t.Errorf("aligned %q, want %s", got, e.ID)
 	}
 }

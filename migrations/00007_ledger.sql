@@ -81,6 +81,7 @@ BEGIN
         OR EXISTS (SELECT FROM posthorn.deliveries WHERE next_attempt_at IS NOT NULL
                    AND status IN ('pending', 'retrying')
                    AND (event_created_at < day_ends OR id < posthorn.uuid_floor(oldest + 1)))
+        OR EXISTS (SELECT FROM posthorn.deliveries WHERE aside = 'held' AND event_created_at < day_ends)
         OR EXISTS (SELECT FROM posthorn.deliveries WHERE id < posthorn.uuid_floor(oldest + 1)
                    AND status IN ('pending', 'retrying', 'held'))
         OR EXISTS (SELECT FROM posthorn.dead_letters WHERE resolved_at IS NULL

@@ -31,7 +31,8 @@ func TestParsePattern_RefusesEverythingElse(t *testing.T) {
 func TestPattern_Matches(t *testing.T) {
 	t.Parallel()
 	for pattern, want := range map[Pattern]map[string]bool{
-		"*":          {"order": true, "order.paid": true, "a.b.c": true},
+		"*":          {"order": true, "order.paid": true, "a.b.c": true, "posthorn.delivery.dead": false, "posthorns.x": true},
+		"posthorn.*": {"posthorn.delivery.dead": true, "posthorn": false, "order.paid": false},
 		"order.paid": {"order.paid": true, "order.paid.late": false, "order": false, "order.pai": false, "Order.paid": false, "xorder.paid": false},
 		"order":      {"order": true, "order.paid": false, "orders": false},
 		"order.*":    {"order.paid": true, "order.paid.late": true, "order": false, "orders.paid": false, "x.order.paid": false},

@@ -24,7 +24,9 @@ import (
 
 // cli is the command line, as kong reads it.
 type cli struct {
-	Dev     devCommand     `cmd:"" set:"default_schedule=1s,2s,4s" set:"default_breaker=50" help:"Try Posthorn: a private PostgreSQL, the service, a sample shop and a sample subscriber."`
+	//lint:ignore SA5008 kong reads every set
+	Dev devCommand `cmd:"" set:"default_schedule=1s,2s,4s" set:"default_breaker=50" help:"Try Posthorn: a private PostgreSQL, the service, a sample shop and a sample subscriber."`
+	//lint:ignore SA5008 kong reads every set
 	Serve   serveCommand   `cmd:"" set:"default_schedule=5s,5m,30m,2h,5h,10h,14h,20h,24h" set:"default_breaker=10" help:"Run the service."`
 	Migrate migrateCommand `cmd:"" help:"Change the database's schema."`
 	Keys    keysCommand    `cmd:"" help:"Make, list and revoke API keys."`

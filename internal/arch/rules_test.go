@@ -43,6 +43,7 @@ var inModule = map[string]allowed{
 	"internal/collector": {nil, "it knows the process, not what the process does"},
 	"internal/doctor":    {[]string{"dispatcher", "migrations", "subscriptions"}, "whoever shows a diagnosis, on a terminal or a page, asks for the same one"},
 	"internal/devdb":     {nil, "a PostgreSQL server knows nothing of what is kept in it"},
+	"internal/mutants":   {nil, "it changes the others' source, and must work while that is broken"},
 	"internal/netguard":  {nil, "a guard that depends on nothing can be checked alone"},
 	"internal/pgtest":    {[]string{"migrations", "internal/devdb"}, "every package's tests import it, so it must import none of them"},
 	"internal/sample":    {[]string{"outbox", "outbox/outboxotel", "webhook"}, "it is written as a user's programs are: with what users may import"},
@@ -59,12 +60,13 @@ type importers struct {
 }
 
 var importedBy = map[string]importers{
-	"cmd/posthorn":    {nil, "a command is nobody's library"},
-	"internal/sample": {[]string{"cmd/posthorn"}, "samples must not become part of the service"},
-	"internal/bench":  {[]string{"cmd/posthorn"}, "measuring must not become part of the service"},
-	"internal/soak":   {nil, "it is for tests"},
-	"internal/devdb":  {[]string{"cmd/posthorn", "internal/bench", "internal/pgtest", "internal/soak"}, "the service runs on a database that is given to it"},
-	"internal/pgtest": {nil, "it is for tests"},
+	"cmd/posthorn":     {nil, "a command is nobody's library"},
+	"internal/sample":  {[]string{"cmd/posthorn"}, "samples must not become part of the service"},
+	"internal/bench":   {[]string{"cmd/posthorn"}, "measuring must not become part of the service"},
+	"internal/mutants": {nil, "a command is nobody's library"},
+	"internal/soak":    {nil, "it is for tests"},
+	"internal/devdb":   {[]string{"cmd/posthorn", "internal/bench", "internal/pgtest", "internal/soak"}, "the service runs on a database that is given to it"},
+	"internal/pgtest":  {nil, "it is for tests"},
 }
 
 // foreign restricts which packages may import modules of others. A rule is for
