@@ -61,6 +61,10 @@ func (l *lanes) take(c *chunk) {
 	for i := range c.deliveries {
 		a.enqueue(&c.deliveries[i])
 	}
+	if time.Now().Before(a.waitsUntil) {
+		l.giveBack(a)
+		return
+	}
 	l.employ(a)
 }
 
@@ -239,8 +243,11 @@ func (l *lanes) flush(id subscriptions.EndpointID) {
 // giveBack gives back what a lane has queued, beside its caller, which may be the
 // recorder.
 func (l *lanes) giveBack(a *lane) {
+	if l.closed {
+		return // close has given it back
+	}
 	queued := a.clear()
-	if queued == nil || l.closed {
+	if queued == nil {
 		return
 	}
 	l.workers.Go(func() {
@@ -268,6 +275,7 @@ func (l *lanes) watch(before time.Time) {
 			l.suspect(a, true)
 			l.giveBack(a) // nothing of it would be sent soon
 		}
+		l.employ(a) // workers may have left while it was to wait
 		if a.inHand+a.workers == 0 && a.usedAt.Before(before) {
 			delete(l.byEndpoint, id)
 			l.limiter.forget(id)

@@ -120,11 +120,17 @@ func TestLanes_SendNothingMoreOnceTheReceiverWantsNoMore(t *testing.T) {
 			}, results)
 			sub := anEnabled(1, 4)
 			answers(l, sub, time.Microsecond)
-			c := aChunk(sub.ID, 1, 100)
+			c, late := aChunk(sub.ID, 1, 100), aChunk(sub.ID, 2, 50)
 			l.reserve(sub, 100)
+			l.reserve(sub, 50) // by a relay whose transaction is under way still
 			l.take(c)
 			l.workers.Wait()
+			l.take(late)
+			l.workers.Wait()
 			close(results)
+			if len(results) != 150 {
+				t.Errorf("%d of 150 are settled", len(results))
+			}
 			sent := 0
 			for res := range results {
 				if res.attempt != nil {
