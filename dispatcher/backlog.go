@@ -25,7 +25,8 @@ type backlogArgs struct {
 // Kind names the job for River.
 func (backlogArgs) Kind() string { return "backlog" }
 
-// backlogJob is a new backlog's job. Its priority falls as the backlog grows.
+// backlogJob is a new backlog's job. Its priority falls as the backlog grows, whenever
+// it is parked.
 func backlogJob(endpoint subscriptions.EndpointID, at time.Time) river.InsertManyParams {
 	return river.InsertManyParams{
 		Args:       backlogArgs{Endpoint: endpoint.String()},

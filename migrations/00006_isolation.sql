@@ -11,7 +11,8 @@ ALTER TABLE posthorn.endpoints
     ADD COLUMN health_epoch integer NOT NULL DEFAULT 1;
 
 -- What every node must know of an endpoint that fails. Healthy ones have no row, or
--- one that says so; the recorder alone writes it, in the results' own transaction.
+-- one that says so. The recorder writes it in the results' own transaction; whoever
+-- claims a probe, or asks for one, changes only until when it waits.
 CREATE TABLE posthorn.endpoint_health (
     endpoint_id          uuid        PRIMARY KEY,
     epoch                integer     NOT NULL,  -- the endpoint's health_epoch that this is of
