@@ -36,6 +36,7 @@ type nodeOrder struct {
 	Retry     string // a delivery to retry by hand, instead of running a node
 	Weigh     bool   // weigh the process, and make one attempt of each delivery
 	Timeout   time.Duration
+	Schedule  []time.Duration // of retries; two quick ones when empty
 }
 
 // runNodeProcess is main of such a process.
@@ -85,6 +86,9 @@ func (o nodeOrder) obey(ctx context.Context) error {
 		return err
 	}
 	retry := RetryPolicy{Schedule: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}}
+	if len(o.Schedule) > 0 {
+		retry.Schedule = o.Schedule
+	}
 	if o.Weigh {
 		retry.Schedule = []time.Duration{}
 		collector.Relax() // as posthorn serve does

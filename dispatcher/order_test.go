@@ -29,9 +29,10 @@ func TestOrder_HoldsOverKeysRetriesAndKills(t *testing.T) {
 	})
 	b.create(t, subscriptions.Draft{URL: r.URL, Ordering: subscriptions.ByKey})
 	const keys, each = 300, 8
+	patient := slicesOf(20, 20*time.Millisecond) // a tenth of the runs would see a dead letter after three attempts
 	victims := []*process{
-		startNode(t, nodeOrder{URL: b.URL, Grace: time.Minute}),
-		startNode(t, nodeOrder{URL: b.URL, Grace: time.Minute}),
+		startNode(t, nodeOrder{URL: b.URL, Grace: time.Minute, Schedule: patient}),
+		startNode(t, nodeOrder{URL: b.URL, Grace: time.Minute, Schedule: patient}),
 	}
 	committed := map[string]bool{}
 	for n := range each {
@@ -43,7 +44,7 @@ func TestOrder_HoldsOverKeysRetriesAndKills(t *testing.T) {
 			must(t, victims[n/2-1].cmd.Process.Kill())
 		}
 		if n == 3 {
-			b.run(t, func(c *Config) { c.Retry.Schedule = slicesOf(20, 20*time.Millisecond) })
+			b.run(t, func(c *Config) { c.Retry.Schedule = patient })
 		}
 	}
 	settled(t, b.Pool)
@@ -63,7 +64,7 @@ func (r *receiver) checkSuccesses(t *testing.T, b *bundle, committed map[string]
 		}
 	}
 	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.deliveries WHERE status = 'delivered'`); n != len(committed) {
-		t.Errorf("%d delivered, want %d", n, len(committed))
+		t.Errorf("%d delivered, want %d: %s", n, len(committed), books(t, b.Pool))
 	}
 }
 
