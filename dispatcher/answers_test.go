@@ -30,9 +30,8 @@ func newLab(t *testing.T, limit time.Duration, roots *x509.CertPool, resolver *n
 	must(t, err)
 	signer, err := webhook.NewSigner(webhook.NewSecret())
 	must(t, err)
-	transport := resolvingTransport(netguard.NewGuard(loopback), resolver)
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
-	t.Cleanup(transport.CloseIdleConnections)
+	transport := resolvingTransport(netguard.NewGuard(loopback), resolver, &tls.Config{RootCAs: roots})
+	t.Cleanup(transport.Close)
 	return &lab{&sender{transport: transport, userAgent: "Posthorn/test", timeout: limit, telemetry: telemetry}, signer}
 }
 

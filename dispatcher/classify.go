@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/posthorn/posthorn/internal/exchange"
 	"github.com/posthorn/posthorn/internal/netguard"
 )
 
@@ -40,7 +41,7 @@ type evidence struct {
 	at       time.Time     // when it came: dates in the header count from here
 	bodySize int           // of the request, in bytes
 	limit    time.Duration // of the attempt
-	reached  step          // how far the attempt was when err came
+	reached  exchange.Step // how far the attempt was when err came
 }
 
 // wantsNoMore reports whether the receiver has asked to be left alone.

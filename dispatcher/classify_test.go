@@ -14,7 +14,6 @@ import (
 	"log"
 	"math/big"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posthorn/posthorn/internal/exchange"
 	"github.com/posthorn/posthorn/internal/netguard"
 )
 
@@ -60,25 +60,24 @@ type wire struct {
 	roots   *x509.CertPool
 	guard   netguard.Policy
 	timeout time.Duration
-	tweak   func(*http.Transport)
+	tweak   func(*exchange.Config)
 	kind    ErrorKind
 	message string // a part of it
 }
 
 func (w wire) exchange(t *testing.T) error {
 	t.Helper()
-	transport := newTransport(netguard.NewGuard(w.guard))
-	transport.TLSClientConfig = &tls.Config{RootCAs: w.roots}
+	config := transportConfig(netguard.NewGuard(w.guard), &net.Resolver{PreferGo: true}, &tls.Config{RootCAs: w.roots})
 	if w.tweak != nil {
-		w.tweak(transport)
+		w.tweak(&config)
 	}
-	defer transport.CloseIdleConnections()
+	transport := exchange.New(config)
+	defer transport.Close()
 	if w.timeout == 0 {
 		w.timeout = patience
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), w.timeout)
-	defer cancel()
-	response, err := (&sender{transport: transport}).exchange(ctx, w.url, http.Header{}, []byte(`{}`))
+	var p exchange.Progress
+	response, err := (&sender{transport: transport}).exchange(w.url, nil, []byte(`{}`), time.Now().Add(w.timeout), &p)
 	if err == nil {
 		response.Body.Close()
 		t.Fatalf("%s: answered %d", w.name, response.StatusCode)
@@ -117,7 +116,7 @@ func TestClassify_NamesWhatWentWrongOnTheWire(t *testing.T) {
 		{name: "old TLS", url: old, roots: oldRoots, kind: KindTLS, message: "protocol version not supported"},
 		{name: "client certificate", url: demanding, roots: demandingRoots, kind: KindTLS, message: "certificate required"},
 		{name: "plain HTTP behind https", url: overTLS(plainReceiver(t)), kind: KindTLS, message: "does not speak TLS"},
-		{name: "silent in the handshake", url: silent, kind: KindTLS, tweak: func(tr *http.Transport) { tr.TLSHandshakeTimeout = 50 * time.Millisecond }, message: "the TLS handshake was not over within "},
+		{name: "silent in the handshake", url: silent, kind: KindTLS, tweak: func(c *exchange.Config) { c.HandshakeTimeout = 50 * time.Millisecond }, message: "the TLS handshake was not over within "},
 		{name: "deadline in the handshake", url: silent, timeout: 50 * time.Millisecond, kind: KindTimeout},
 	} {
 		t.Run(w.name, func(t *testing.T) {

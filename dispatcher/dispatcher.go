@@ -242,7 +242,7 @@ func (d *Dispatcher) stop(ctx context.Context, recorded <-chan struct{}, stopRec
 		stopRecording()
 		<-recorded
 	}
-	d.sender.transport.CloseIdleConnections()
+	d.sender.transport.Close()
 }
 
 func inBackground(f func()) <-chan struct{} {

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/posthorn/posthorn/internal/exchange"
 	"github.com/posthorn/posthorn/internal/netguard"
 )
 
@@ -91,12 +92,12 @@ func explainError(kind ErrorKind, e evidence) string {
 	}
 }
 
-func explainTimeout(limit time.Duration, reached step) string {
+func explainTimeout(limit time.Duration, reached exchange.Step) string {
 	message := "no answer within the attempt's time limit"
 	if limit > 0 {
 		message = "no answer within " + limit.String()
 	}
-	if during := reached.during(); during != "" {
+	if during := reached.During(); during != "" {
 		message += ": the time ran out " + during
 	}
 	return message

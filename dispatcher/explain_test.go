@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"github.com/posthorn/posthorn/internal/exchange"
 )
 
 func TestRedirect_NamesItsTarget(t *testing.T) {
@@ -29,26 +31,15 @@ func TestRedirect_NamesItsTarget(t *testing.T) {
 func TestTimeout_IsExplainedAsFarAsItIsKnown(t *testing.T) {
 	t.Parallel()
 	for want, got := range map[string]string{
-		"no answer within the attempt's time limit":                                      explainTimeout(0, unknownStep),
-		"no answer within 15s":                                                           explainTimeout(15*time.Second, unknownStep),
-		"no answer within 15s: the time ran out connecting":                              explainTimeout(15*time.Second, connecting),
-		"no answer within 15s: the time ran out sending the request":                     explainTimeout(15*time.Second, sending),
-		"no answer within 1m30s: the time ran out in the middle of the answer's headers": explainTimeout(90*time.Second, answering),
+		"no answer within the attempt's time limit":                                      explainTimeout(0, exchange.Unknown),
+		"no answer within 15s":                                                           explainTimeout(15*time.Second, exchange.Unknown),
+		"no answer within 15s: the time ran out connecting":                              explainTimeout(15*time.Second, exchange.Connecting),
+		"no answer within 15s: the time ran out sending the request":                     explainTimeout(15*time.Second, exchange.Sending),
+		"no answer within 1m30s: the time ran out in the middle of the answer's headers": explainTimeout(90*time.Second, exchange.Answering),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	}
-}
-
-func TestProgress_NeverGoesBack(t *testing.T) {
-	t.Parallel()
-	var p progress
-	for _, s := range []step{resolving, waiting, connecting, sending} {
-		p.to(s)
-	}
-	if got := p.step(); got != waiting {
-		t.Errorf("%d", got)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestReusedConnection_ClosedInTheRequestIsNotSentAgainUnrecorded(t *testing.
 
 func TestTransport_KnowsNoProxy(t *testing.T) {
 	t.Parallel()
-	transport := newTransport(netguard.NewGuard(loopback))
+	transport := transportConfig(netguard.NewGuard(loopback), nil, nil).Transport
 	if transport.Proxy != nil || transport.DialTLSContext != nil || !transport.DisableCompression {
 		t.Error("deliveries could go through a proxy of the environment, around the guard, or be decompressed")
 	}

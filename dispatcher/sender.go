@@ -9,9 +9,7 @@ package dispatcher
 //	  dispatcher/recorder.go    commits what came of it
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -25,6 +23,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/posthorn/posthorn/internal/exchange"
 	"github.com/posthorn/posthorn/subscriptions"
 	"github.com/posthorn/posthorn/webhook"
 )
@@ -35,7 +34,7 @@ type sender struct {
 	pool      *pgxpool.Pool
 	directory *subscriptions.Directory
 	healths   *healths
-	transport *http.Transport
+	transport *exchange.Client
 	userAgent string
 	timeout   time.Duration
 	retry     RetryPolicy
@@ -110,19 +109,18 @@ func (s *sender) payload(e *event) ([]byte, error) {
 	return payload, err
 }
 
-// post makes one attempt: one POST, whatever comes back.
+// post makes one attempt: one POST, whatever comes back. Its time limit is its own:
+// shutdown lets it finish.
 func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webhook.Signer, payload []byte) *attempt {
 	ctx, span := s.telemetry.startAttempt(d, sub)
-	ctx, cancel := context.WithTimeout(ctx, s.timeout) // of its own: shutdown lets it finish
-	defer cancel()
 	a := &attempt{startedAt: time.Now(), endpointVersion: sub.Version, healthEpoch: sub.HealthEpoch}
 	body := d.event.body(sub.PayloadFormat, payload)
-	var header http.Header
-	header, a.requestHeaders = s.header(ctx, d, sub, signer, a.startedAt, body)
+	header := s.header(ctx, d, sub, signer, a.startedAt, body)
+	a.requestHeaders = fieldLines(header)
 
-	var progress progress
-	response, err := s.exchange(progress.watch(ctx), sub.URL, header, body)
-	seen := evidence{err: err, at: time.Now(), bodySize: len(body), limit: s.timeout, reached: progress.step()}
+	var progress exchange.Progress
+	response, err := s.exchange(sub.URL, header, body, a.startedAt.Add(s.timeout), &progress)
+	seen := evidence{err: err, at: time.Now(), bodySize: len(body), limit: s.timeout, reached: progress.Step()}
 	if response != nil {
 		seen.status, seen.header = response.StatusCode, response.Header
 		a.status = response.StatusCode
@@ -139,60 +137,56 @@ func (s *sender) post(d *delivery, sub *subscriptions.Subscription, signer *webh
 	return a
 }
 
-// requestHeaders are the names of what every attempt sends, in lower case as the
-// log keeps them, and as net/http wants them.
-var requestHeaders = [...]struct{ name, canonical string }{
-	{"content-type", "Content-Type"}, {"user-agent", "User-Agent"},
-	{webhook.HeaderID, "Webhook-Id"}, {webhook.HeaderTimestamp, "Webhook-Timestamp"},
-	{webhook.HeaderSignature, "Webhook-Signature"}, {"traceparent", "Traceparent"},
-}
-
-// header signs the body and gives the request's headers, and the same as lines.
+// header signs the body and gives the request's header.
 func (s *sender) header(ctx context.Context, d *delivery, sub *subscriptions.Subscription,
-	signer *webhook.Signer, at time.Time, body []byte) (http.Header, string) {
+	signer *webhook.Signer, at time.Time, body []byte) []exchange.Field {
 	unix := at.Unix()
 	var scratch [256]byte
-	values := []string{
-		ContentType(sub.PayloadFormat), s.userAgent, d.event.publicID, strconv.FormatInt(unix, 10),
-		string(signer.AppendSignature(scratch[:0], d.event.publicID, unix, body)), s.telemetry.traceparent(ctx, d.event),
+	fields := []exchange.Field{
+		{Name: "Content-Type", Value: ContentType(sub.PayloadFormat)},
+		{Name: "User-Agent", Value: s.userAgent},
+		{Name: "Webhook-Id", Value: d.event.publicID},
+		{Name: "Webhook-Timestamp", Value: strconv.FormatInt(unix, 10)},
+		{Name: "Webhook-Signature", Value: string(signer.AppendSignature(scratch[:0], d.event.publicID, unix, body))},
+		{Name: "Traceparent", Value: s.telemetry.traceparent(ctx, d.event)},
 	}
-	h := make(http.Header, len(values))
+	if fields[len(fields)-1].Value == "" {
+		return fields[:len(fields)-1]
+	}
+	return fields
+}
+
+// fieldLines writes the header as the log keeps it: lines "name: value", the names in
+// lower case.
+func fieldLines(fields []exchange.Field) string {
 	var lines strings.Builder
 	lines.Grow(400)
-	for i, header := range requestHeaders {
-		if values[i] != "" {
-			h[header.canonical] = values[i : i+1 : i+1]
-			appendLine(&lines, header.name, values[i])
-		}
+	for _, f := range fields {
+		appendLine(&lines, f.Name, f.Value)
 	}
-	return h, lines.String()
+	return lines.String()
 }
 
 func appendLine(b *strings.Builder, name, value string) {
-	b.WriteString(name)
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b.WriteByte(c)
+	}
 	b.WriteString(": ")
 	b.WriteString(value)
 	b.WriteByte('\n')
 }
 
-// exchange sends the request and waits for the answer's status and headers. The
-// body can't be rewound (no GetBody), so that the transport never sends a request
-// a second time on its own.
-func (s *sender) exchange(ctx context.Context, to string, header http.Header, body []byte) (*http.Response, error) {
+// exchange sends the request and waits for the answer's status and headers.
+func (s *sender) exchange(to string, header []exchange.Field, body []byte, deadline time.Time, p *exchange.Progress) (*http.Response, error) {
 	target, err := url.Parse(to)
 	if err != nil {
 		return nil, err
 	}
-	request := (&http.Request{
-		Method: http.MethodPost, URL: target, Host: target.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
-	}).WithContext(ctx)
-	response, err := s.transport.RoundTrip(request)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, context.DeadlineExceeded) {
-		err = errors.Join(context.DeadlineExceeded, err) // the transport's own words for the deadline
-	}
-	return response, err
+	return s.transport.Post(&exchange.Request{URL: target, Header: header, Body: body}, deadline, p)
 }
 
 // readBody reads the body to its bound, or until the attempt's deadline, and
@@ -201,8 +195,8 @@ func (s *sender) exchange(ctx context.Context, to string, header http.Header, bo
 // came: a thousand bodies that drip or stop cost little.
 func readBody(body io.ReadCloser) []byte {
 	defer body.Close()
-	if _, connection := body.(io.Writer); connection || body == http.NoBody {
-		return nil // a 101's is the connection itself, whose reading no deadline ends
+	if body == http.NoBody {
+		return nil
 	}
 	var kept []byte
 	for len(kept) < keptResponseBodyBytes {
@@ -251,7 +245,7 @@ func headerLines(h http.Header) string {
 			if b.Len()+len(name)+len(value)+3 > keptHeaderBytes {
 				return storable(b.String())
 			}
-			appendLine(&b, strings.ToLower(name), value)
+			appendLine(&b, name, value)
 		}
 	}
 	return storable(b.String())

@@ -1,10 +1,12 @@
 package dispatcher
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/posthorn/posthorn/internal/exchange"
 	"github.com/posthorn/posthorn/internal/netguard"
 )
 
@@ -26,37 +28,53 @@ const (
 	tlsHandshakeTimeout = 10 * time.Second
 )
 
-// newTransport makes the one transport of all deliveries. Every address it dials
-// passes the guard; it knows no proxy, follows nothing and decompresses nothing.
-func newTransport(guard *netguard.Guard) *http.Transport {
+// The connections that are kept for the next delivery.
+const (
+	maxIdle        = 4096
+	maxIdlePerHost = 256 // endpoints may share a host
+	// Shorter than the usual servers', so that they seldom close a connection as it is
+	// used again.
+	idleTimeout = 30 * time.Second
+)
+
+// newTransport makes what all deliveries go by. Every address it dials passes the
+// guard; it knows no proxy, follows nothing and decompresses nothing.
+func newTransport(guard *netguard.Guard) *exchange.Client {
 	// The system's resolver may consult more than DNS.
-	return resolvingTransport(guard, &net.Resolver{PreferGo: true})
+	return resolvingTransport(guard, &net.Resolver{PreferGo: true}, nil)
 }
 
-// resolvingTransport is newTransport with the resolver given: tests bring their own.
-func resolvingTransport(guard *netguard.Guard, resolver *net.Resolver) *http.Transport {
+// resolvingTransport is newTransport with the resolver given, and whom to trust: tests
+// bring their own.
+func resolvingTransport(guard *netguard.Guard, resolver *net.Resolver, trust *tls.Config) *exchange.Client {
+	return exchange.New(transportConfig(guard, resolver, trust))
+}
+
+func transportConfig(guard *netguard.Guard, resolver *net.Resolver, trust *tls.Config) exchange.Config {
 	dialer := &net.Dialer{Timeout: dialTimeout, Control: guard.Control, Resolver: resolver}
-	return &http.Transport{
-		DialContext:            dialer.DialContext,
-		Proxy:                  nil,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // a gzip bomb stays as small as it was sent
-		MaxResponseHeaderBytes: maxResponseHeaderBytes,
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
-		// Enough for the usual request and answer at once, and half of what net/http
-		// takes for every connection.
-		WriteBufferSize: 2 << 10,
-		ReadBufferSize:  2 << 10,
-		HTTP2: &http.HTTP2Config{
-			// A receiver may send this much before it is read: 4 MB unless said.
-			MaxReceiveBufferPerStream:     maxResponseBodyBytes,
-			MaxReceiveBufferPerConnection: 1 << 20,
-			MaxReadFrameSize:              16 << 10,
+	return exchange.Config{
+		Dial: dialer.DialContext, TLS: trust,
+		HandshakeTimeout: tlsHandshakeTimeout, MaxHeaderBytes: maxResponseHeaderBytes,
+		MaxIdle: maxIdle, MaxIdlePerHost: maxIdlePerHost, IdleTimeout: idleTimeout,
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			Proxy:                  nil,
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true, // a gzip bomb stays as small as it was sent
+			MaxResponseHeaderBytes: maxResponseHeaderBytes,
+			// Enough for the usual request and answer at once, and half of what net/http
+			// takes for every connection.
+			WriteBufferSize: 2 << 10,
+			ReadBufferSize:  2 << 10,
+			HTTP2: &http.HTTP2Config{
+				// A receiver may send this much before it is read: 4 MB unless said.
+				MaxReceiveBufferPerStream:     maxResponseBodyBytes,
+				MaxReceiveBufferPerConnection: 1 << 20,
+				MaxReadFrameSize:              16 << 10,
+			},
+			MaxIdleConns:        maxIdle,
+			MaxIdleConnsPerHost: maxIdlePerHost,
+			IdleConnTimeout:     idleTimeout,
 		},
-		MaxIdleConns:        4096,
-		MaxIdleConnsPerHost: 256, // endpoints may share a host
-		// Shorter than the usual servers', so that they seldom close a
-		// connection as it is used again.
-		IdleConnTimeout: 30 * time.Second,
 	}
 }
