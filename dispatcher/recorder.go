@@ -187,7 +187,6 @@ func (r *recorder) commit(ctx context.Context, batch []result) error {
 // finished chunks. It returns how many results there were, and how many counted.
 func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result, backlogs *batchBacklogs) (int, map[Status]int64, error) {
 	rows, finished := newResultRows(batch), finishedJobs(batch)
-	counted := map[Status]int64{}
 	if err := r.insertRetries(ctx, tx, batch, rows, backlogs); err != nil {
 		return 0, nil, err
 	}
@@ -195,7 +194,7 @@ func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result, 
 	b := &pgx.Batch{}
 	if len(rows.ids) > 0 {
 		b.Queue(planByKeySQL)
-		b.Queue(recordSQL, rows.arguments()...).Query(func(rows pgx.Rows) error { return scanCounts(rows, counted) })
+		b.Queue(recordSQL, rows.arguments()...).Query(rows.scanCounted)
 	}
 	if len(rows.dead.ids) > 0 {
 		b.Queue(buryDeadSQL, rows.deadArguments()...).Query(func(rows pgx.Rows) (err error) {
@@ -211,18 +210,12 @@ func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result, 
 			return 0, nil, err
 		}
 	}
-	return len(rows.ids), counted, r.tellDead(ctx, tx, dead)
-}
-
-// scanCounts reads how many results counted, by the deliveries' new states.
-func scanCounts(rows pgx.Rows, counted map[Status]int64) error {
-	var status Status
-	var n int64
-	_, err := pgx.ForEachRow(rows, []any{&status, &n}, func() error {
-		counted[status] = n
-		return nil
-	})
-	return err
+	if attempts := rows.attempts(); attempts != nil {
+		if err := attempts.copyTo(ctx, tx, copyAttemptsSQL); err != nil {
+			return 0, nil, err
+		}
+	}
+	return len(rows.ids), rows.counts(), r.tellDead(ctx, tx, dead)
 }
 
 // finishedJobs are those of the chunks whose last results are in the batch, unless

@@ -1,6 +1,11 @@
 package dispatcher
 
-import "time"
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
 
 // planByKeySQL has PostgreSQL find the batch's deliveries by their keys, once, and
 // join them by hash. Left alone it guesses ten rows for arrays of any length, and
@@ -9,42 +14,32 @@ import "time"
 const planByKeySQL = `SELECT set_config('enable_seqscan', 'off', true),
 	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
-// recordSQL writes results. A result counts only while its delivery is
-// unfinished and stands at the attempt it was made for (fencing); what does not
-// count is not logged either, because another's result has taken its number.
+// recordSQL writes results and returns the deliveries whose result counts: only while
+// it is unfinished and stands at the attempt that the result was made for (fencing).
 //
 // That d.id is one of $1 and within bounds follows from the join; said again, the
 // one gives the rows by their key and the other opens only their partitions.
 const recordSQL = `
-	WITH counted AS (
-		UPDATE posthorn.deliveries d SET
-			status = r.status,
-			attempts = r.fence + (r.started_at IS NOT NULL)::int,
-			next_attempt_at = r.next_attempt_at,
-			job_id = CASE WHEN r.status <> 'held' THEN coalesce(r.job_id, d.job_id) END,
-			last_response_status = CASE WHEN r.started_at IS NULL THEN d.last_response_status ELSE nullif(r.response_status, 0) END,
-			last_error_kind = CASE WHEN r.started_at IS NULL THEN d.last_error_kind ELSE nullif(r.error_kind, '') END,
-			last_error = CASE WHEN r.started_at IS NULL THEN coalesce(nullif(r.error, ''), d.last_error) ELSE nullif(r.error, '') END,
-			finished_at = CASE WHEN r.status NOT IN ('retrying', 'held') THEN now() END,
-			ordering_position = CASE WHEN r.status IN ('retrying', 'held') THEN d.ordering_position END
-		FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::bigint[],
-			$6::text[], $7::text[], $8::timestamptz[], $9::bigint[], $10::int[],
-			$11::text[], $12::int[], $13::text[], $14::bytea[])
-		AS r (delivery_id, fence, status, next_attempt_at, job_id,
-			error_kind, error, started_at, duration_us, endpoint_version,
-			request_headers, response_status, response_headers, response_body)
-		WHERE d.id = r.delivery_id AND d.id = ANY($1) AND d.id BETWEEN $15 AND $16
-		  AND d.attempts = r.fence AND d.status IN ('pending', 'retrying')
-		RETURNING r.*
-	), logged AS (
-		INSERT INTO posthorn.attempts (delivery_id, number, started_at, duration_us, endpoint_version, request_headers,
-			response_status, response_headers, response_body, error_kind, error)
-		SELECT delivery_id, fence + 1, started_at, duration_us, endpoint_version, request_headers,
-			nullif(response_status, 0), CASE WHEN response_status <> 0 THEN response_headers END, response_body,
-			nullif(error_kind, ''), nullif(error, '')
-		FROM counted WHERE started_at IS NOT NULL
-	)
-	SELECT status, count(*) FROM counted GROUP BY status`
+	UPDATE posthorn.deliveries d SET
+		status = r.status,
+		attempts = r.fence + r.sent::int,
+		next_attempt_at = r.next_attempt_at,
+		job_id = CASE WHEN r.status <> 'held' THEN coalesce(r.job_id, d.job_id) END,
+		last_response_status = CASE WHEN r.sent THEN nullif(r.response_status, 0) ELSE d.last_response_status END,
+		last_error_kind = CASE WHEN r.sent THEN nullif(r.error_kind, '') ELSE d.last_error_kind END,
+		last_error = CASE WHEN r.sent THEN nullif(r.error, '') ELSE coalesce(nullif(r.error, ''), d.last_error) END,
+		finished_at = CASE WHEN r.status NOT IN ('retrying', 'held') THEN now() END,
+		ordering_position = CASE WHEN r.status IN ('retrying', 'held') THEN d.ordering_position END
+	FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bool[], $5::int[], $6::timestamptz[], $7::bigint[], $8::text[], $9::text[])
+	AS r (delivery_id, fence, status, sent, response_status, next_attempt_at, job_id, error_kind, error)
+	WHERE d.id = r.delivery_id AND d.id = ANY($1) AND d.id BETWEEN $10 AND $11
+	  AND d.attempts = r.fence AND d.status IN ('pending', 'retrying')
+	RETURNING d.id`
+
+// copyAttemptsSQL logs the attempts whose results count. Another's result has taken
+// the number of one that does not.
+const copyAttemptsSQL = `COPY posthorn.attempts (delivery_id, number, started_at, duration_us, endpoint_version,
+	request_headers, response_status, response_headers, response_body, error_kind, error) FROM STDIN (FORMAT binary)`
 
 // buryDeadSQL writes the dead letters of the deliveries that have just died.
 const buryDeadSQL = `
@@ -61,22 +56,19 @@ const buryDeadSQL = `
 // resultRows are the results that change something, as recordSQL's columns, in
 // types that the driver encodes without reflection.
 type resultRows struct {
-	place map[DeliveryID]int
+	place   map[DeliveryID]int
+	results []*result
+	counted []bool // what recordSQL has found
 
 	ids              uuids
 	fences           []int32
 	statuses         []string
+	sent             []bool
+	responseStatuses []int32
 	nextAttempts     []*time.Time
 	jobIDs           []*int64
 	errorKinds       []string
 	errors           []string
-	startedAt        []*time.Time
-	durations        []int64
-	endpointVersions []int32
-	requestHeaders   []string
-	responseStatuses []int32
-	responseHeaders  []string
-	responseBodies   [][]byte
 
 	dead struct {
 		ids          uuids
@@ -88,19 +80,18 @@ type resultRows struct {
 func newResultRows(batch []result) *resultRows {
 	n := len(batch)
 	r := &resultRows{
-		place: make(map[DeliveryID]int, n),
-		ids:   make(uuids, 0, n), fences: make([]int32, 0, n), statuses: make([]string, 0, n),
+		place: make(map[DeliveryID]int, n), results: make([]*result, 0, n),
+		ids: make(uuids, 0, n), fences: make([]int32, 0, n), statuses: make([]string, 0, n),
+		sent: make([]bool, 0, n), responseStatuses: make([]int32, 0, n),
 		nextAttempts: make([]*time.Time, 0, n), jobIDs: make([]*int64, 0, n),
 		errorKinds: make([]string, 0, n), errors: make([]string, 0, n),
-		startedAt: make([]*time.Time, 0, n), durations: make([]int64, 0, n), endpointVersions: make([]int32, 0, n),
-		requestHeaders: make([]string, 0, n), responseStatuses: make([]int32, 0, n),
-		responseHeaders: make([]string, 0, n), responseBodies: make([][]byte, 0, n),
 	}
 	for i := range batch {
 		if batch[i].released == "" {
 			r.add(&batch[i])
 		}
 	}
+	r.counted = make([]bool, len(r.ids))
 	return r
 }
 
@@ -110,27 +101,22 @@ var notSent = &attempt{}
 func (r *resultRows) add(res *result) {
 	d, a := res.delivery, res.attempt
 	message := res.outcome.reason
-	var startedAt *time.Time
 	if a == nil {
 		a = notSent
 	} else {
-		message, startedAt = a.verdict.Message, &a.startedAt
+		message = a.verdict.Message
 	}
 	r.place[d.id] = len(r.ids)
+	r.results = append(r.results, res)
 	r.ids = append(r.ids, uuidOf(d.id))
 	r.fences = append(r.fences, int32(d.attempts))
 	r.statuses = append(r.statuses, string(res.outcome.status))
+	r.sent = append(r.sent, a != notSent)
+	r.responseStatuses = append(r.responseStatuses, int32(a.status))
 	r.nextAttempts = append(r.nextAttempts, nil)
 	r.jobIDs = append(r.jobIDs, nil)
 	r.errorKinds = append(r.errorKinds, string(a.verdict.Kind))
 	r.errors = append(r.errors, storable(message))
-	r.startedAt = append(r.startedAt, startedAt)
-	r.durations = append(r.durations, a.duration.Microseconds())
-	r.endpointVersions = append(r.endpointVersions, int32(a.endpointVersion))
-	r.requestHeaders = append(r.requestHeaders, a.requestHeaders)
-	r.responseStatuses = append(r.responseStatuses, int32(a.status))
-	r.responseHeaders = append(r.responseHeaders, a.responseHeaders)
-	r.responseBodies = append(r.responseBodies, a.responseBody)
 	if res.outcome.status == Dead {
 		r.dead.ids = append(r.dead.ids, r.ids[len(r.ids)-1])
 		r.dead.attempts = append(r.dead.attempts, int32(d.attempts+1))
@@ -148,9 +134,66 @@ func (r *resultRows) retryAt(id DeliveryID, at time.Time, jobID int64) {
 // failures do when all is well: unnest gives NULLs for them.
 func (r *resultRows) arguments() []any {
 	least, greatest := bounds(r.ids)
-	return []any{r.ids, r.fences, r.statuses, unlessEmpty(r.nextAttempts), unlessEmpty(r.jobIDs),
-		unlessEmpty(r.errorKinds), unlessEmpty(r.errors), r.startedAt, r.durations, r.endpointVersions,
-		r.requestHeaders, r.responseStatuses, r.responseHeaders, r.responseBodies, least, greatest}
+	return []any{r.ids, r.fences, r.statuses, r.sent, r.responseStatuses, unlessEmpty(r.nextAttempts), unlessEmpty(r.jobIDs),
+		unlessEmpty(r.errorKinds), unlessEmpty(r.errors), least, greatest}
+}
+
+// scanCounted reads which results counted.
+func (r *resultRows) scanCounted(rows pgx.Rows) error {
+	var id DeliveryID
+	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+		r.counted[r.place[id]] = true
+		return nil
+	})
+	return err
+}
+
+// counts are how many results counted, by the deliveries' new states.
+func (r *resultRows) counts() map[Status]int64 {
+	counts := map[Status]int64{}
+	for i, counted := range r.counted {
+		if counted {
+			counts[r.results[i].outcome.status]++
+		}
+	}
+	return counts
+}
+
+// attempts are those whose results counted, as copyAttemptsSQL's rows; nil when there
+// are none.
+func (r *resultRows) attempts() *copyRows {
+	var rows *copyRows
+	for i, res := range r.results {
+		if !r.counted[i] || res.attempt == nil {
+			continue
+		}
+		if rows == nil {
+			rows = newCopyRows(len(r.results) << 10)
+		}
+		res.attempt.addTo(rows, r.ids[i], r.fences[i]+1)
+	}
+	return rows
+}
+
+// addTo adds the attempt as a row of copyAttemptsSQL.
+func (a *attempt) addTo(rows *copyRows, delivery pgtype.UUID, number int32) {
+	rows.row(11)
+	rows.uuid(delivery)
+	rows.int4(number)
+	rows.timestamptz(a.startedAt)
+	rows.int8(a.duration.Microseconds())
+	rows.int4(int32(a.endpointVersion))
+	rows.text(a.requestHeaders)
+	if a.status == 0 {
+		rows.null()
+		rows.null()
+	} else {
+		rows.int4(int32(a.status))
+		rows.text(a.responseHeaders)
+	}
+	rows.bytea(a.responseBody)
+	rows.orNull(string(a.verdict.Kind))
+	rows.orNull(storable(a.verdict.Message))
 }
 
 // unlessEmpty is the column, or nil when every value is the zero one.
