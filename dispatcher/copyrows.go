@@ -15,14 +15,13 @@ import (
 // table, for PostgreSQL, which writes a page of them at a time, and for this process,
 // which needs no value on the heap. The fields of a row are added in their order.
 // The format: PostgreSQL's documentation of COPY.
+// It may be used for one COPY after the other.
 type copyRows struct{ b []byte }
 
 const copyHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" // no flags, no extension
 
-// newCopyRows makes room for rows of about so many bytes altogether.
-func newCopyRows(size int) *copyRows {
-	return &copyRows{append(make([]byte, 0, len(copyHeader)+size), copyHeader...)}
-}
+// reset begins anew, in the room that there is.
+func (c *copyRows) reset() { c.b = append(c.b[:0], copyHeader...) }
 
 // row begins a row of so many fields.
 func (c *copyRows) row(fields int) { c.b = binary.BigEndian.AppendUint16(c.b, uint16(fields)) }
@@ -78,8 +77,20 @@ func (c *copyRows) orNull(v string) {
 // copyTo runs the COPY with the rows.
 func (c *copyRows) copyTo(ctx context.Context, tx pgx.Tx, sql string) error {
 	c.b = binary.BigEndian.AppendUint16(c.b, 0xffff) // the end
+	defer c.forget()
 	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(c.b), sql); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
 	return nil
+}
+
+// maxKeptCopy is how much room, in bytes, is kept for the next rows: more than it takes
+// for the usual ones.
+const maxKeptCopy = 2 << 20
+
+// forget lets go of room that only large rows have needed.
+func (c *copyRows) forget() {
+	if cap(c.b) > maxKeptCopy {
+		c.b = nil
+	}
 }

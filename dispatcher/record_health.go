@@ -22,27 +22,28 @@ type healthChanges struct {
 // observations are the batch's attempts by endpoint, in their order, of those whose
 // health they may change: a success of an endpoint that only succeeds says nothing.
 func (r *recorder) observations(batch []result) map[subscriptions.EndpointID][]observation {
-	now := r.clock.Now()
-	all := map[subscriptions.EndpointID][]observation{}
 	matters := map[subscriptions.EndpointID]bool{}
 	for _, res := range batch {
 		if res.attempt == nil {
 			continue
 		}
-		id, v := res.delivery.chunk.endpointID, res.attempt.verdict
-		all[id] = append(all[id], observation{began: now.Add(-res.attempt.duration), at: now, epoch: res.attempt.healthEpoch,
-			delivered: v.Delivered, retryAfter: v.RetryAfter, probe: res.delivery.probe})
+		id := res.delivery.chunk.endpointID
 		if _, known := matters[id]; !known {
 			matters[id] = r.healths.troubled(id)
 		}
-		if !v.Delivered {
+		if !res.attempt.verdict.Delivered {
 			matters[id] = true
 		}
 	}
-	for id, m := range matters {
-		if !m {
-			delete(all, id)
+	now := r.clock.Now()
+	all := map[subscriptions.EndpointID][]observation{}
+	for _, res := range batch {
+		id, a := res.delivery.chunk.endpointID, res.attempt
+		if a == nil || !matters[id] {
+			continue
 		}
+		all[id] = append(all[id], observation{began: now.Add(-a.duration), at: now, epoch: a.healthEpoch,
+			delivered: a.verdict.Delivered, retryAfter: a.verdict.RetryAfter, probe: res.delivery.probe})
 	}
 	return all
 }

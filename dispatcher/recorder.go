@@ -42,6 +42,7 @@ type recorder struct {
 	logger    *slog.Logger
 	telemetry *telemetry
 	reaching  reaching
+	attempts  copyRows // of the batch at hand
 }
 
 const (
@@ -210,8 +211,9 @@ func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result, 
 			return 0, nil, err
 		}
 	}
-	if attempts := rows.attempts(); attempts != nil {
-		if err := attempts.copyTo(ctx, tx, copyAttemptsSQL); err != nil {
+	r.attempts.reset()
+	if rows.addAttempts(&r.attempts) > 0 {
+		if err := r.attempts.copyTo(ctx, tx, copyAttemptsSQL); err != nil {
 			return 0, nil, err
 		}
 	}

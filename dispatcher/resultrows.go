@@ -159,20 +159,16 @@ func (r *resultRows) counts() map[Status]int64 {
 	return counts
 }
 
-// attempts are those whose results counted, as copyAttemptsSQL's rows; nil when there
-// are none.
-func (r *resultRows) attempts() *copyRows {
-	var rows *copyRows
+// addAttempts adds those whose results counted, as copyAttemptsSQL's rows, and returns
+// how many.
+func (r *resultRows) addAttempts(rows *copyRows) (n int) {
 	for i, res := range r.results {
-		if !r.counted[i] || res.attempt == nil {
-			continue
+		if r.counted[i] && res.attempt != nil {
+			res.attempt.addTo(rows, r.ids[i], r.fences[i]+1)
+			n++
 		}
-		if rows == nil {
-			rows = newCopyRows(len(r.results) << 10)
-		}
-		res.attempt.addTo(rows, r.ids[i], r.fences[i]+1)
 	}
-	return rows
+	return n
 }
 
 // addTo adds the attempt as a row of copyAttemptsSQL.
