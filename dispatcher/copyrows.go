@@ -65,8 +65,17 @@ func (c *copyRows) bytea(v []byte) {
 	c.b = append(c.b, v...)
 }
 
-// orNull adds a text that may be missing: "" is NULL.
-func (c *copyRows) orNull(v string) {
+// int8OrNull adds a number that may be missing: 0 is NULL.
+func (c *copyRows) int8OrNull(v int64) {
+	if v == 0 {
+		c.null()
+		return
+	}
+	c.int8(v)
+}
+
+// textOrNull adds a text that may be missing: "" is NULL.
+func (c *copyRows) textOrNull(v string) {
 	if v == "" {
 		c.null()
 		return

@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,16 +21,20 @@ const (
 const recountSQL = `INSERT INTO posthorn.ledger_recounts (minute)
 	SELECT DISTINCT date_trunc('minute', at, 'UTC') FROM unnest($1::timestamptz[]) AS at`
 
-// queueRecounts notes the minutes of the events that are being routed late, which
-// is after a long transaction of the producer's or an absence of the relays'.
-func queueRecounts(writes *pgx.Batch, b *batch) {
+// noteLate notes the minutes of the events that are being routed late, which is
+// after a long transaction of the producer's or an absence of the relays'.
+func noteLate(ctx context.Context, tx pgx.Tx, b *batch) error {
 	var late []time.Time
 	for _, created := range b.eventTimes {
 		if b.at.Sub(created) > lateAge {
 			late = append(late, created)
 		}
 	}
-	if late != nil {
-		writes.Queue(recountSQL, late)
+	if late == nil {
+		return nil
 	}
+	if _, err := tx.Exec(ctx, recountSQL, late); err != nil {
+		return fmt.Errorf("note %d late events: %w", len(late), err)
+	}
+	return nil
 }

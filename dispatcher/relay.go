@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,9 +45,10 @@ type relay struct {
 
 	fanOut float64       // moving average of deliveries per event
 	more   bool          // the last claim was full: there is no need to look first
-	turnAt time.Time     // the last claim by turns
-	turnIn time.Duration // when the next is to be
+	turnAt time.Time     // when it was last looked whether the tenants should take turns
+	turnIn time.Duration // after which that is done again
 
+	rows      batchRows
 	claimed   int         // events since the last vacuum
 	vacuuming atomic.Bool // one is under way
 }
@@ -59,8 +59,8 @@ const (
 )
 
 // How often the tenants take turns while more is pending than one claim takes: so
-// long at most an event waits behind another tenant's heap. A claim by turns costs as
-// much as a large one, so it is made less often while there is one tenant only.
+// long at most an event waits behind another tenant's heap. While there is one tenant
+// only, it is looked less often whether there are several.
 const (
 	minTurnIn = 100 * time.Millisecond
 	maxTurnIn = 400 * time.Millisecond
@@ -190,11 +190,12 @@ func (r *relay) step(ctx context.Context) (int, error) {
 func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	room := min(maxClaimDeliveries, r.lanes.room())
 	options := outbox.ClaimOptions{Limit: r.claimLimit(room), MaxPayload: maxKeptPayload}
-	options.ByTurns = r.more && time.Since(r.turnAt) > r.turnIn
+	var err error
+	if options.ByTurns, err = r.takeTurns(ctx, tx); err != nil {
+		return nil, err
+	}
 	events, missing, err := outbox.Claim(ctx, tx, options)
-	if options.ByTurns {
-		r.turned(events)
-	} else {
+	if !options.ByTurns {
 		r.more = len(events) == options.Limit
 	}
 	if len(missing) > 0 {
@@ -225,15 +226,20 @@ func (r *relay) route(ctx context.Context, tx pgx.Tx) (*batch, error) {
 	return b, r.write(ctx, tx, b, revision)
 }
 
-// turned decides when the tenants take turns again.
-func (r *relay) turned(events []outbox.Claimed) {
+// takeTurns decides whether the tenants take turns in this claim: now and then, when
+// more is pending than a claim takes, of more than one tenant.
+func (r *relay) takeTurns(ctx context.Context, tx pgx.Tx) (bool, error) {
+	if !r.more || time.Since(r.turnAt) < r.turnIn {
+		return false, nil
+	}
+	several, err := outbox.SeveralTenants(ctx, tx)
 	r.turnAt = time.Now()
-	several := slices.ContainsFunc(events, func(e outbox.Claimed) bool { return e.TenantID != events[0].TenantID })
 	if several {
 		r.turnIn = minTurnIn
 	} else {
 		r.turnIn = min(maxTurnIn, max(minTurnIn, 2*r.turnIn))
 	}
+	return several, err
 }
 
 // claimLimit is how many events probably become as many deliveries as there is
@@ -254,13 +260,10 @@ func (r *relay) write(ctx context.Context, tx pgx.Tx, b *batch, revision int64) 
 		}
 		b.position(first)
 	}
-	writes := &pgx.Batch{}
-	writes.Queue(insertRoutingsSQL, b.routingArguments(revision)...)
-	queueRecounts(writes, b)
-	if b.deliveries > 0 {
-		writes.Queue(insertDeliveriesSQL, b.deliveryArguments()...)
+	if err := noteLate(ctx, tx, b); err != nil {
+		return err
 	}
-	if err := tx.SendBatch(ctx, writes).Close(); err != nil {
+	if err := r.rows.write(ctx, tx, b, revision); err != nil {
 		return fmt.Errorf("write %d deliveries: %w", b.deliveries, err)
 	}
 	return nil

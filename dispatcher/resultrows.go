@@ -188,8 +188,8 @@ func (a *attempt) addTo(rows *copyRows, delivery pgtype.UUID, number int32) {
 		rows.text(a.responseHeaders)
 	}
 	rows.bytea(a.responseBody)
-	rows.orNull(string(a.verdict.Kind))
-	rows.orNull(storable(a.verdict.Message))
+	rows.textOrNull(string(a.verdict.Kind))
+	rows.textOrNull(storable(a.verdict.Message))
 }
 
 // unlessEmpty is the column, or nil when every value is the zero one.

@@ -61,6 +61,25 @@ const claimByTurnsSQL = `
 		SELECT seq FROM posthorn.outbox_pending WHERE seq = ANY(ARRAY(SELECT seq FROM turns)) FOR UPDATE SKIP LOCKED))
 	RETURNING seq, event_id, created_at`
 
+// What a claim by turns looks at, of those without an ordering key and of those with one.
+const severalTenantsSQL = `
+	SELECT coalesce(min(tenant_id) <> max(tenant_id), false) FROM (
+		(SELECT tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq LIMIT 10000)
+		UNION ALL
+		(SELECT tenant_id FROM posthorn.outbox_pending WHERE ordered ORDER BY seq LIMIT 10000)
+		UNION ALL
+		(SELECT tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq DESC LIMIT 5000)
+	) looked_at`
+
+// SeveralTenants reports whether a claim by turns would find events of more than one
+// tenant. It costs a small part of such a claim.
+func SeveralTenants(ctx context.Context, tx pgx.Tx) (several bool, err error) {
+	if err := tx.QueryRow(ctx, severalTenantsSQL).Scan(&several); err != nil {
+		return false, fmt.Errorf("look for several tenants: %w", err)
+	}
+	return several, nil
+}
+
 // One relay at a time routes what has an ordering key, until its transaction ends:
 // so what it writes becomes visible in the order of commits.
 const lockOrderedSQL = `SELECT pg_try_advisory_xact_lock(hashtextextended('posthorn.ordered', 0))`
