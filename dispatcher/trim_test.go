@@ -81,7 +81,7 @@ func TestRetention_WhatIsNeededOutlivesItsDay(t *testing.T) {
 	balanced(t, b.Pool)
 
 	log := NewLog(b.Pool)
-	dead, err := log.DeadLetters(t.Context(), DeadLetterFilter{}, 10)
+	dead, _, err := log.DeadLetters(t.Context(), DeadLetterFilter{}, 10)
 	must(t, err)
 	if len(dead) != 1 || dead[0].EventID != m.dead {
 		t.Fatalf("the dead letters are %+v", dead)

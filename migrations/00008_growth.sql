@@ -244,8 +244,12 @@ DROP FUNCTION posthorn.drop_oldest_day;
 REVOKE ALL ON FUNCTION posthorn.stored_days, posthorn.needed_events, posthorn.stage_days, posthorn.swap_days,
     posthorn.refresh_staged, posthorn.account_staged, posthorn.uuid_time FROM PUBLIC;
 
--- The newest of a rare state. What is delivered at once never enters it.
+-- The newest of a rare state. What is delivered at once never enters these.
 CREATE INDEX deliveries_aside_newest ON posthorn.deliveries (aside, id) WHERE aside IS NOT NULL;
+CREATE INDEX deliveries_waiting_newest ON posthorn.deliveries (id) WHERE next_attempt_at IS NOT NULL AND aside IS NULL;
+CREATE INDEX deliveries_waiting_by_endpoint ON posthorn.deliveries (endpoint_id, id) WHERE next_attempt_at IS NOT NULL AND aside IS NULL;
+
+CREATE INDEX ledger_minutes_pending ON posthorn.ledger_minutes (minute) WHERE pending > 0;
 
 -- Open dead letters are few beside the resolved ones, or the other way round.
 DROP INDEX posthorn.dead_letters_by_tenant, posthorn.dead_letters_by_endpoint;
@@ -258,9 +262,9 @@ CREATE INDEX dead_letters_resolved_by_endpoint ON posthorn.dead_letters (endpoin
 CREATE INDEX dead_letters_by_resolution ON posthorn.dead_letters (resolved_at) WHERE resolved_at IS NOT NULL;
 
 -- +goose Down
-DROP INDEX posthorn.dead_letters_open_newest, posthorn.dead_letters_open_by_tenant, posthorn.dead_letters_open_by_endpoint,
+DROP INDEX posthorn.ledger_minutes_pending, posthorn.dead_letters_open_newest, posthorn.dead_letters_open_by_tenant, posthorn.dead_letters_open_by_endpoint,
     posthorn.dead_letters_resolved_newest, posthorn.dead_letters_resolved_by_tenant, posthorn.dead_letters_resolved_by_endpoint,
-    posthorn.dead_letters_by_resolution, posthorn.deliveries_aside_newest;
+    posthorn.dead_letters_by_resolution, posthorn.deliveries_aside_newest, posthorn.deliveries_waiting_newest, posthorn.deliveries_waiting_by_endpoint;
 CREATE INDEX dead_letters_by_tenant ON posthorn.dead_letters (tenant_id, id);
 CREATE INDEX dead_letters_by_endpoint ON posthorn.dead_letters (endpoint_id, id);
 DROP FUNCTION posthorn.swap_days, posthorn.refresh_staged, posthorn.account_staged, posthorn.stage_days, posthorn.needed_events,

@@ -27,8 +27,8 @@ func retention(ctx context.Context, p *patient, c *Check) error {
 	case err != nil:
 		return err
 	case left > 0:
-		c.is(Warning, "%s past the retention whole, because too much of each is still needed: resume or delete the "+
-			"endpoints that hold deliveries (held), and replay or discard dead letters.", several(left, "day")+" kept")
+		c.is(Warning, "%s past the retention stays whole, because too much of it is still needed: resume or delete the "+
+			"endpoints that hold deliveries (held), and replay or discard dead letters.", several(left, "day"))
 	default:
 		c.is(OK, "No day is kept for what is left of it.")
 	}
