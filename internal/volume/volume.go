@@ -25,8 +25,9 @@ type Options struct {
 // The tenants: Big has half of all deliveries, Small one in 10,000, and the others,
 // "tenant-2" to "tenant-199", have the rest. Each has five endpoints.
 const (
-	Big, Small = "tenant-0", "tenant-1"
-	tenants    = 200
+	Big     = "tenant-0"
+	Small   = "tenant-1"
+	tenants = 200
 )
 
 const endpointsSQL = `
