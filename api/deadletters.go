@@ -22,11 +22,14 @@ func (h handlers) ListDeadLetters(ctx context.Context, r ListDeadLettersRequestO
 		return nil, err
 	}
 	limit := limitOf(r.Params.Limit)
-	found, err := h.log.DeadLetters(ctx, f, limit+1)
+	found, lookedTo, err := h.log.DeadLetters(ctx, f, limit+1)
 	if err != nil {
 		return nil, err
 	}
 	p := pageOf(found, limit, showDeadLetter, func(d dispatcher.DeadLetter) *string { return idCursor(l, d.ID) })
+	if !lookedTo.IsZero() {
+		p.goOn(idCursor(l, lookedTo))
+	}
 	return ListDeadLetters200JSONResponse{Data: p.data, NextCursor: p.next, HasMore: p.more}, nil
 }
 

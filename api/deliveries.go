@@ -17,11 +17,14 @@ func (h handlers) ListDeliveries(ctx context.Context, r ListDeliveriesRequestObj
 		return nil, err
 	}
 	limit := limitOf(r.Params.Limit)
-	found, err := h.log.Deliveries(ctx, f, limit+1)
+	found, lookedTo, err := h.log.Deliveries(ctx, f, limit+1)
 	if err != nil {
 		return nil, err
 	}
 	p := pageOf(found, limit, showDelivery, func(d dispatcher.Delivery) *string { return idCursor(l, d.ID) })
+	if !lookedTo.IsZero() {
+		p.goOn(idCursor(l, lookedTo))
+	}
 	return ListDeliveries200JSONResponse{Data: p.data, NextCursor: p.next, HasMore: p.more}, nil
 }
 

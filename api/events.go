@@ -76,7 +76,7 @@ func (h handlers) ListEvents(ctx context.Context, r ListEventsRequestObject) (Li
 		return nil, err
 	}
 	limit := limitOf(r.Params.Limit)
-	found, err := h.events.List(ctx, outbox.Filter{
+	found, lookedTo, err := h.events.List(ctx, outbox.Filter{
 		TenantID: tenant, EventType: orZero(r.Params.EventType),
 		Since: orZero(r.Params.Since), Until: orZero(r.Params.Until), Before: before,
 	}, limit+1)
@@ -84,6 +84,9 @@ func (h handlers) ListEvents(ctx context.Context, r ListEventsRequestObject) (Li
 		return nil, err
 	}
 	p := pageOf(found, limit, showEvent, func(e outbox.Stored) *string { return eventCursor(l, e.Place()) })
+	if !lookedTo.ID.IsZero() {
+		p.goOn(eventCursor(l, lookedTo))
+	}
 	return ListEvents200JSONResponse{Data: p.data, NextCursor: p.next, HasMore: p.more}, nil
 }
 

@@ -19,7 +19,7 @@ func TestAWalkHasNoGapsAndNoRepeatsWhileMoreArrive(t *testing.T) {
 	endpoint := b.endpoint(t, "shop_1", "*")
 	arrive := func(n int) { b.exec(t, manyDeliveriesSQL, endpoint, "shop_1", 0, n) }
 	b.exec(t, manyDeliveriesSQL, endpoint, "shop_1", 60, 250) // many in one millisecond
-	b.exec(t, manyDeliveriesSQL, endpoint, "shop_2", 60, 250)
+	b.exec(t, manyDeliveriesSQL, b.endpoint(t, "shop_2", "*"), "shop_2", 60, 250)
 	var want []string
 	rows, err := b.Pool.Query(t.Context(), `SELECT posthorn.public_id('dlv', id) FROM posthorn.deliveries WHERE tenant_id = 'shop_1' ORDER BY id DESC`)
 	must(t, err)

@@ -66,7 +66,7 @@ type AttemptList struct {
 	// Data The page.
 	Data []Attempt `json:"data"`
 
-	// HasMore Whether there is a next page.
+	// HasMore Whether there is a next page. A filter that little matches may give a short page, or an empty one, and go on: whoever reads a list reads until this is false.
 	HasMore HasMore `json:"has_more"`
 
 	// NextCursor The `cursor` of the next page; null when there is none.
@@ -132,7 +132,7 @@ type DeadLetterList struct {
 	// Data The page.
 	Data []DeadLetter `json:"data"`
 
-	// HasMore Whether there is a next page.
+	// HasMore Whether there is a next page. A filter that little matches may give a short page, or an empty one, and go on: whoever reads a list reads until this is false.
 	HasMore HasMore `json:"has_more"`
 
 	// NextCursor The `cursor` of the next page; null when there is none.
@@ -223,7 +223,7 @@ type DeliveryList struct {
 	// Data The page.
 	Data []Delivery `json:"data"`
 
-	// HasMore Whether there is a next page.
+	// HasMore Whether there is a next page. A filter that little matches may give a short page, or an empty one, and go on: whoever reads a list reads until this is false.
 	HasMore HasMore `json:"has_more"`
 
 	// NextCursor The `cursor` of the next page; null when there is none.
@@ -421,7 +421,7 @@ type EndpointList struct {
 	// Data The page.
 	Data []Endpoint `json:"data"`
 
-	// HasMore Whether there is a next page.
+	// HasMore Whether there is a next page. A filter that little matches may give a short page, or an empty one, and go on: whoever reads a list reads until this is false.
 	HasMore HasMore `json:"has_more"`
 
 	// NextCursor The `cursor` of the next page; null when there is none.
@@ -608,7 +608,7 @@ type EventList struct {
 	// Data The page.
 	Data []Event `json:"data"`
 
-	// HasMore Whether there is a next page.
+	// HasMore Whether there is a next page. A filter that little matches may give a short page, or an empty one, and go on: whoever reads a list reads until this is false.
 	HasMore HasMore `json:"has_more"`
 
 	// NextCursor The `cursor` of the next page; null when there is none.
@@ -626,7 +626,7 @@ type FieldError struct {
 	Pointer string `json:"pointer"`
 }
 
-// HasMore Whether there is a next page.
+// HasMore Whether there is a next page. A filter that little matches may give a short page, or an empty one, and go on: whoever reads a list reads until this is false.
 type HasMore = bool
 
 // Headers HTTP headers by name; a name that was sent several times has a list.

@@ -127,5 +127,13 @@ func pageOf[From, To any](items []From, limit int, show func(From) To, cursor fu
 	return p
 }
 
+// goOn makes the page's cursor that of the place up to which the store has looked, when
+// it has not found a whole page there: what is older may match, so there may be more.
+func (p *page[T]) goOn(cursor *string) {
+	if !p.more {
+		p.more, p.next = true, cursor
+	}
+}
+
 // itself shows items as they are, for those who map the page as a whole.
 func itself[T any](item T) T { return item }

@@ -22,6 +22,9 @@ const (
 	sweepCommitted      commitPoint = "sweep-committed"       // made again
 	auditUncommitted    commitPoint = "audit-uncommitted"     // minutes accounted for, not committed
 	auditCommitted      commitPoint = "audit-committed"       // committed
+	trimStaged          commitPoint = "trim-staged"           // what is needed of a day copied, nothing exchanged
+	trimUncommitted     commitPoint = "trim-uncommitted"      // a day exchanged for it, not committed
+	trimCommitted       commitPoint = "trim-committed"        // committed, the day's own tables not dropped
 	redeliverWritten    commitPoint = "redeliver-uncommitted" // a retry by hand written, not committed
 	redeliverCommitted  commitPoint = "redeliver-committed"   // committed
 )
@@ -31,7 +34,8 @@ var commitPoints = []commitPoint{
 	relayClaimed, relayCommitted, senderBeforePost, senderAfterPost,
 	recorderBefore, recorderUncommitted, recorderCommitted,
 	workerFetched, workerHandedOver, backlogFetched, backlogHandedOver, reaperUncommitted, reaperCommitted,
-	sweepUncommitted, sweepCommitted, auditUncommitted, auditCommitted, redeliverWritten, redeliverCommitted,
+	sweepUncommitted, sweepCommitted, auditUncommitted, auditCommitted,
+	trimStaged, trimUncommitted, trimCommitted, redeliverWritten, redeliverCommitted,
 }
 
 // reaching is called at every commit point; nil outside of tests.

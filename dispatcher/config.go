@@ -76,8 +76,8 @@ type Config struct {
 	SweepGrace time.Duration
 
 	// Retention is how long events, deliveries and attempts are kept, counted in
-	// whole days (UTC). Days with anything unfinished or an open dead letter stay.
-	// Zero means for ever.
+	// whole days (UTC). What is unfinished then, and open dead letters, stay with
+	// their events. Zero means for ever.
 	Retention time.Duration
 
 	// ShutdownTimeout bounds how long Run waits for requests under way after its

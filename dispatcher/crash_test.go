@@ -37,6 +37,7 @@ type nodeOrder struct {
 	Weigh     bool   // weigh the process, and make one attempt of each delivery
 	Timeout   time.Duration
 	Schedule  []time.Duration // of retries; two quick ones when empty
+	Retention time.Duration
 }
 
 // runNodeProcess is main of such a process.
@@ -98,7 +99,7 @@ func (o nodeOrder) obey(ctx context.Context) error {
 	d, err := New(Config{
 		Pool: pool, Directory: subscriptions.NewDirectory(keys), Guard: netguard.NewGuard(loopback), Retry: retry,
 		AttemptTimeout: o.Timeout, Lease: 2 * o.Timeout, ReapInterval: 50 * time.Millisecond,
-		SweepInterval: time.Second, SweepGrace: o.Grace, NoHandoff: o.NoHandoff, reaching: die,
+		SweepInterval: time.Second, SweepGrace: o.Grace, NoHandoff: o.NoHandoff, Retention: o.Retention, reaching: die,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
@@ -331,6 +332,32 @@ func TestCrash_OfTheAuditLeavesTheBooksExact(t *testing.T) {
 	}
 }
 
+func TestCrash_OfATrimLosesNothingThatIsNeeded(t *testing.T) {
+	t.Parallel()
+	for _, at := range []commitPoint{trimStaged, trimUncommitted, trimCommitted} {
+		t.Run(string(at), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			day, _ := deadDay(t, b, 10)
+			startNode(t, nodeOrder{URL: b.URL, KillAt: at, KillAfter: 1, Grace: time.Minute, Retention: 24 * time.Hour}).killed(t)
+			if trimmed := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.outbox`) == 1; trimmed != (at == trimCommitted) {
+				t.Errorf("the day is trimmed: %t", trimmed)
+			}
+			balanced(t, b.Pool)
+			must(t, b.retention(mostNeeded, nil).run(t.Context()))
+			names := ofThePast(t, b)
+			if want := fmt.Sprintf("attempts_%s_to_%[1]s", day.Format("20060102")); len(names) != 4 || names[0] != want {
+				t.Errorf("the tables are %v, want four like %s", names, want)
+			}
+			if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.dead_letters l JOIN posthorn.attempts a USING (delivery_id)
+				JOIN posthorn.outbox o ON o.id = l.event_id`); n != 1 {
+				t.Error("the dead letter's event or attempt is gone")
+			}
+			balanced(t, b.Pool)
+		})
+	}
+}
+
 func TestCrash_OfARetryByHand(t *testing.T) {
 	t.Parallel()
 	for _, at := range []commitPoint{redeliverWritten, redeliverCommitted} {
@@ -373,7 +400,8 @@ func TestCrash_CoversEveryCommitPoint(t *testing.T) {
 		recorderCommitted: "recorderCommitted", workerFetched: "workerFetched", workerHandedOver: "workerHandedOver",
 		backlogFetched: "backlogFetched", backlogHandedOver: "backlogHandedOver",
 		reaperUncommitted: "reaperUncommitted", reaperCommitted: "reaperCommitted", sweepUncommitted: "sweepUncommitted",
-		sweepCommitted: "sweepCommitted", auditUncommitted: "auditUncommitted", auditCommitted: "auditCommitted", redeliverWritten: "redeliverWritten", redeliverCommitted: "redeliverCommitted",
+		sweepCommitted: "sweepCommitted", auditUncommitted: "auditUncommitted", auditCommitted: "auditCommitted",
+		trimStaged: "trimStaged", trimUncommitted: "trimUncommitted", trimCommitted: "trimCommitted", redeliverWritten: "redeliverWritten", redeliverCommitted: "redeliverCommitted",
 	}
 	for _, p := range commitPoints {
 		if names[p] == "" || strings.Count(string(source), names[p]) < 2 {

@@ -115,7 +115,7 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &aligner{pool: c.Pool, jobs: inserter, directory: c.Directory, feeder: d.feeder, telemetry: t, perSecond: c.DrainPerSecond})
 	river.AddWorker(workers, &sweeper{pool: c.Pool, jobs: inserter, grace: c.SweepGrace, counters: t, reaching: c.reaching})
 	river.AddWorker(workers, &auditor{pool: c.Pool, reaching: c.reaching})
-	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger})
+	river.AddWorker(workers, &maintainer{pool: c.Pool, retention: c.Retention, logger: c.Logger, reaching: c.reaching})
 	client, err := river.NewClient(riverpgxv5.New(c.Pool), &river.Config{
 		ID:      c.NodeName,
 		Schema:  migrations.RiverSchema,

@@ -79,6 +79,11 @@
 //   - sweep-committed: the deliveries have new jobs.
 //   - audit-uncommitted: rolled back; the next audit does it.
 //   - audit-committed: the minutes are accounted for; the next audit goes on.
+//   - trim-staged: copies lie beside a day that is past the retention; the next run
+//     drops them and begins anew.
+//   - trim-uncommitted: rolled back; the same.
+//   - trim-committed: what is needed of the day is in place of it; the next run drops
+//     the day's own tables, which are partitions no longer.
 //   - redeliver-uncommitted: rolled back; the caller got no answer.
 //   - redeliver-committed: the job exists; the caller got no answer and may ask
 //     again, which finds the retry in progress.

@@ -53,9 +53,11 @@ const account = `
 
 // unaccounted is how much of an event must not be: a delivery or a routing of
 // nothing, an event neither pending nor routed, or both; endpoints matched without
-// a delivery, deliveries without a match, and an endpoint's second one.
+// a delivery, deliveries without a match, and an endpoint's second one. Events of
+// days that were trimmed may be gone, and a delivery of a later day still there.
 const unaccounted = `
-	CASE WHEN event = 0 AND routed = 0 THEN made
+	CASE WHEN event = 0 AND routed = 0 THEN
+			CASE WHEN created_at >= (SELECT trimmed_to FROM posthorn.ledger_state) THEN made ELSE 0 END
 		WHEN event = 0 OR pending = routed THEN 1 ELSE 0 END
 	+ CASE WHEN routed = 1 THEN abs(expected - endpoints) + made - endpoints
 		WHEN event = 1 AND pending = 1 THEN made ELSE 0 END`

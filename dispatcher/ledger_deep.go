@@ -12,25 +12,19 @@ import (
 )
 
 const (
-	// Deliveries whose event and routing have been dropped with their day, as those of
-	// the days' turn are, are not held against it.
 	deepEventsSQL = `
-		WITH first AS (
-			SELECT coalesce(min(to_date(right(c.relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC', '-infinity') AS day
-			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'posthorn.outbox'::regclass
-		), sent AS (
+		WITH sent AS (
 			SELECT event_id, event_created_at AS created_at, sum(n) AS made, count(*) AS endpoints
 			FROM (SELECT event_id, event_created_at, endpoint_id, count(*) AS n FROM posthorn.deliveries
 				GROUP BY event_id, event_created_at, endpoint_id) d
 			GROUP BY event_id, event_created_at
 		), account AS (
-			SELECT (o.id IS NOT NULL)::int AS event, (p.event_id IS NOT NULL)::int AS pending, (r.event_id IS NOT NULL)::int AS routed,
+			SELECT coalesce(o.created_at, r.created_at, s.created_at) AS created_at, (o.id IS NOT NULL)::int AS event, (p.event_id IS NOT NULL)::int AS pending, (r.event_id IS NOT NULL)::int AS routed,
 				coalesce(r.matched, 0) AS expected, coalesce(s.made, 0) AS made, coalesce(s.endpoints, 0) AS endpoints
 			FROM posthorn.outbox o
 			LEFT JOIN (SELECT DISTINCT event_id, created_at FROM posthorn.outbox_pending) p ON p.event_id = o.id AND p.created_at = o.created_at
 			FULL JOIN posthorn.routings r ON r.event_id = o.id AND r.created_at = o.created_at
 			FULL JOIN sent s ON s.event_id = coalesce(o.id, r.event_id) AND s.created_at = coalesce(o.created_at, r.created_at)
-			WHERE coalesce(o.created_at, r.created_at, s.created_at) >= (SELECT day FROM first)
 		)
 		SELECT events, pending, routed, no_match, expected, unaccounted FROM (SELECT ` + entries + ` FROM account) a`
 

@@ -56,35 +56,50 @@ type DeadLetterFilter struct {
 }
 
 func (f DeadLetterFilter) query(limit int) (string, []any) {
-	var c conditions
-	if f.TenantID != "" {
-		c.add("tenant_id = ?", f.TenantID)
+	l := look{table: "posthorn.dead_letters", columns: deadLetterColumns}
+	open := "resolved_at IS NULL"
+	if f.Resolved {
+		open = "resolved_at IS NOT NULL"
 	}
-	if !f.EndpointID.IsZero() {
-		c.add("endpoint_id = ?", f.EndpointID)
+	s := stream{where: []string{open}}
+	switch {
+	case !f.EndpointID.IsZero() && f.TenantID != "":
+		l.endpoints = "SELECT DISTINCT endpoint_id FROM posthorn.endpoint_versions WHERE " +
+			l.arg("tenant_id = ?", f.TenantID) + l.arg(" AND endpoint_id = ?", f.EndpointID)
+	case !f.EndpointID.IsZero():
+		s.where = append(s.where, l.arg("endpoint_id = ?", f.EndpointID))
+	case f.TenantID != "":
+		s.where = append(s.where, l.arg("tenant_id = ?", f.TenantID))
 	}
 	if f.EventType != "" {
-		c.add("event_type = ?", f.EventType)
+		l.match("event_type = ?", f.EventType)
 	}
 	if !f.Before.IsZero() {
-		c.add("id < ?", f.Before)
+		l.within("id < ?", f.Before)
 	}
-	if f.Resolved {
-		c.texts = append(c.texts, "resolved_at IS NOT NULL")
-	} else {
-		c.texts = append(c.texts, "resolved_at IS NULL")
-	}
-	return c.newest(`SELECT `+deadLetterColumns+` FROM posthorn.dead_letters`, limit)
+	l.streams, l.all = []stream{s}, f.EventType == ""
+	return l.statement(limit)
 }
 
-// DeadLetters returns up to limit dead letters, newest first.
-func (l *Log) DeadLetters(ctx context.Context, f DeadLetterFilter, limit int) ([]DeadLetter, error) {
+// lookedDeadLetter is a row of a list's statement.
+type lookedDeadLetter struct {
+	DeadLetter
+	LookedTo bool
+}
+
+// DeadLetters returns up to limit dead letters, newest first. It looks at a bounded
+// number of those stored: when that was not enough, lookedTo is the oldest that it has
+// looked at, and a filter with Before at lookedTo goes on.
+func (l *Log) DeadLetters(ctx context.Context, f DeadLetterFilter, limit int) (list []DeadLetter, lookedTo DeadLetterID, err error) {
 	sql, args := f.query(limit)
-	list, err := collect[DeadLetter](ctx, l.pool, sql, args...)
+	list, stopped, err := takeLook(ctx, l.pool, sql, args, func(d lookedDeadLetter) (DeadLetter, bool) { return d.DeadLetter, d.LookedTo })
 	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
+		return nil, DeadLetterID{}, fmt.Errorf("list dead letters: %w", err)
 	}
-	return list, nil
+	if stopped != nil {
+		lookedTo = stopped.ID
+	}
+	return list, lookedTo, nil
 }
 
 const getDeadLetterSQL = `SELECT ` + deadLetterColumns + ` FROM posthorn.dead_letters

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -80,88 +79,4 @@ func (r *Reader) Get(ctx context.Context, tenantID string, id EventID) (Stored, 
 		return Stored{}, fmt.Errorf("get event %s: %w", id, err)
 	}
 	return e, nil
-}
-
-// Filter selects events; the zero Filter all of them.
-type Filter struct {
-	// TenantID, unless empty, is the events' tenant.
-	TenantID string
-	// EventType, unless empty, is exactly the events' type.
-	EventType string
-	// Since and Until, unless zero, bound CreatedAt: at Since or later, before
-	// Until.
-	Since, Until time.Time
-	// Before, unless its ID is zero, is an event that all of them are older than.
-	Before Place
-}
-
-// Place is where an event stands in a list.
-type Place struct {
-	// CreatedAt and ID are the event's.
-	CreatedAt time.Time
-	ID        EventID
-}
-
-// Place says where the event stands in a list.
-func (e Stored) Place() Place { return Place{e.CreatedAt, e.ID} }
-
-// List returns up to limit events, newest first, without their payloads. Those
-// of one tenant are ordered by their time of creation; those of all tenants by
-// their ids, which is the same except for ids that producers made themselves.
-func (r *Reader) List(ctx context.Context, f Filter, limit int) ([]Stored, error) {
-	sql, args := f.query(limit)
-	rows, err := r.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list events: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[Stored])
-	if err != nil {
-		return nil, fmt.Errorf("list events: %w", err)
-	}
-	return list, nil
-}
-
-// query puts only the conditions in force into the statement, so that each
-// combination gets a plan of its own.
-func (f Filter) query(limit int) (string, []any) {
-	var conditions []string
-	var args []any
-	where := func(condition string, values ...any) {
-		for _, v := range values {
-			args = append(args, v)
-			condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
-		}
-		conditions = append(conditions, condition)
-	}
-	if f.TenantID != "" {
-		where("tenant_id = ?", f.TenantID)
-	}
-	if f.EventType != "" {
-		where("event_type = ?", f.EventType)
-	}
-	if !f.Since.IsZero() {
-		where("created_at >= ?", f.Since)
-	}
-	if !f.Until.IsZero() {
-		where("created_at < ?", f.Until)
-	}
-	// All tenants' events have no index by time, which every producer would pay
-	// for; the primary key has their ids.
-	order := "id DESC, created_at DESC"
-	switch before := f.Before; {
-	case f.TenantID != "":
-		order = "created_at DESC, id DESC"
-		if !before.ID.IsZero() {
-			// The first half alone lets PostgreSQL leave out the younger partitions.
-			where("created_at <= ? AND (created_at, id) < (?, ?)", before.CreatedAt, before.CreatedAt, before.ID)
-		}
-	case !before.ID.IsZero():
-		where("(id, created_at) < (?, ?)", before.ID, before.CreatedAt)
-	}
-	sql := `SELECT ` + storedColumns + `, NULL::text AS payload FROM posthorn.outbox`
-	if conditions != nil {
-		sql += ` WHERE ` + strings.Join(conditions, ` AND `)
-	}
-	args = append(args, limit)
-	return sql + fmt.Sprintf(` ORDER BY %s LIMIT $%d`, order, len(args)), args
 }

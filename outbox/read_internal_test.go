@@ -24,7 +24,7 @@ func TestListsOfEventsUseAnIndexAtVolume(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	some, err := NewReader(db.Pool).List(ctx, Filter{TenantID: "tenant7"}, 50)
+	some, _, err := NewReader(db.Pool).List(ctx, Filter{TenantID: "tenant7"}, 50)
 	if err != nil || len(some) != 50 {
 		t.Fatalf("%d events, %v", len(some), err)
 	}

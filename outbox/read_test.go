@@ -85,7 +85,7 @@ func TestReaderListsByEachFilter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			list, err := reader.List(t.Context(), c.filter, 10)
+			list, _, err := reader.List(t.Context(), c.filter, 10)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -39,7 +39,7 @@ var inModule = map[string]allowed{
 		"it reads files, to compare them with the code"},
 
 	"internal/arch":      {nil, "it judges the others from outside"},
-	"internal/bench":     {[]string{"dispatcher", "migrations", "outbox", "subscriptions", "webhook", "internal/devdb", "internal/netguard"}, "it measures the service as cmd wires it, without the API"},
+	"internal/bench":     {[]string{"dispatcher", "migrations", "outbox", "subscriptions", "webhook", "internal/devdb", "internal/netguard", "internal/volume"}, "it measures the service as cmd wires it, without the API"},
 	"internal/collector": {nil, "it knows the process, not what the process does"},
 	"internal/doctor":    {[]string{"dispatcher", "migrations", "subscriptions"}, "whoever shows a diagnosis, on a terminal or a page, asks for the same one"},
 	"internal/devdb":     {nil, "a PostgreSQL server knows nothing of what is kept in it"},
@@ -47,6 +47,7 @@ var inModule = map[string]allowed{
 	"internal/mutants":   {nil, "it changes the others' source, and must work while that is broken"},
 	"internal/netguard":  {nil, "a guard that depends on nothing can be checked alone"},
 	"internal/pgtest":    {[]string{"migrations", "internal/devdb"}, "every package's tests import it, so it must import none of them"},
+	"internal/volume":    {nil, "it stores rows by SQL alone, for those who measure"},
 	"internal/sample":    {[]string{"outbox", "outbox/outboxotel", "webhook"}, "it is written as a user's programs are: with what users may import"},
 	"internal/sqlcheck":  {nil, "every package's tests may import it"},
 	"internal/soak":      {[]string{"internal/devdb"}, "Posthorn is a black box to it: a judge that used its code would share its mistakes"},
@@ -63,6 +64,7 @@ type importers struct {
 var importedBy = map[string]importers{
 	"cmd/posthorn":     {nil, "a command is nobody's library"},
 	"internal/sample":  {[]string{"cmd/posthorn"}, "samples must not become part of the service"},
+	"internal/volume":  {[]string{"internal/bench"}, "only those who measure want a database filled"},
 	"internal/bench":   {[]string{"cmd/posthorn"}, "measuring must not become part of the service"},
 	"internal/mutants": {nil, "a command is nobody's library"},
 	"internal/soak":    {nil, "it is for tests"},

@@ -62,6 +62,7 @@ var checks = []struct {
 }{
 	{"keyset", keyset},
 	{"partitions", partitions},
+	{"retention", retention},
 	{"nodes", nodes},
 	{"ledger", ledger},
 	{"audit", audit},

@@ -85,6 +85,7 @@ func TestExamine_FindsWhatIsWrong(t *testing.T) {
 		{"PartitionsRunOut", `UPDATE posthorn.partitioned_tables SET days_ahead = 70 WHERE name = 'outbox'`, "partitions", Warning, "outbox has partitions for 60 days ahead, not 70"},
 		{"NoPartitions", `DO $$ DECLARE child regclass; BEGIN FOR child IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'posthorn.attempts'::regclass
 			LOOP EXECUTE 'DROP TABLE ' || child; END LOOP; END $$`, "partitions", Failure, "create_partitions()"},
+		{"ADayLeft", `INSERT INTO posthorn.days_left (day, needed) VALUES ('2026-01-31', 50001)`, "retention", Warning, "2026-01-31: 50001 events"},
 		{"ADelivery", delivered, "ledger", OK, "1 event and 1 delivery"},
 		{"ALostDelivery", delivered + `DELETE FROM posthorn.deliveries`, "ledger", Failure, "1 unaccounted for"},
 		{"ALostJob", waiting + `DELETE FROM river.river_job`, "ledger", Failure, "1 unfinished delivery without a job"},
