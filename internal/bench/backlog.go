@@ -26,9 +26,9 @@ func measureBacklog(ctx context.Context, s *suite) error {
 	}
 	b := &Backlog{Events: s.config.Backlog, SmallEvents: small.events}
 	pid := l.sender.cmd.Process.Pid
+	b.BeforeBytes = ofProcess(pid, memory)
 	// The most since the process began: of the small ones, and then of all.
 	b.SmallPeakBytes = ofProcess(pid, peakMemory)
-	b.BeforeBytes = ofProcess(pid, memory)
 
 	large := small
 	large.events = s.config.Backlog

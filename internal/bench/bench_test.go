@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"testing"
 
@@ -71,17 +70,24 @@ func tiny(t *testing.T, only ...string) Config {
 	}
 }
 
-// measure runs one section on a database of the test's own.
+// measure runs one section on a database of the test's own, which must be as empty
+// afterwards as it was.
 func measure(t *testing.T, only string) *Report {
 	t.Helper()
+	db := pgtest.NewEmpty(t)
 	c := tiny(t, only)
-	c.DatabaseURL = pgtest.NewEmpty(t).URL
+	c.DatabaseURL = db.URL
 	r, err := Run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.WriteTable(io.MultiWriter(t.Output())); err != nil {
+	if err := r.WriteTable(t.Output()); err != nil {
 		t.Error(err)
+	}
+	const left = `SELECT count(*) FROM pg_namespace WHERE nspname IN ('posthorn', 'river', $1, $2)`
+	var schemas int
+	if err := db.Pool.QueryRow(t.Context(), left, producerSchema, naiveSchema).Scan(&schemas); err != nil || schemas != 0 {
+		t.Errorf("%d schemas are left, %v", schemas, err)
 	}
 	return r
 }

@@ -9,21 +9,6 @@ import (
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
-func TestRun_LeavesTheDatabaseAsEmptyAsItWas(t *testing.T) {
-	t.Parallel()
-	db := pgtest.NewEmpty(t)
-	c := tiny(t, "producer", "idle")
-	c.DatabaseURL = db.URL
-	if _, err := Run(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	var schemas int
-	const sql = `SELECT count(*) FROM pg_namespace WHERE nspname IN ('posthorn', 'river', 'posthorn_bench', 'posthorn_bench_naive')`
-	if err := db.Pool.QueryRow(t.Context(), sql).Scan(&schemas); err != nil || schemas != 0 {
-		t.Errorf("%d schemas are left, %v", schemas, err)
-	}
-}
-
 func TestRun_RefusesADatabaseInUse(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
