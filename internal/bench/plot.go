@@ -10,8 +10,8 @@ import (
 const (
 	plotWidth   = 760
 	plotMargin  = 20
-	plotLabels  = 270 // where the bars begin
-	plotBars    = 340 // the longest bar's length
+	plotLabels  = 370 // where the bars begin
+	plotBars    = 250 // the longest bar's length
 	plotRow     = 26
 	plotBar     = 16
 	plotHeading = 44

@@ -84,3 +84,19 @@ func TestPlot_IsWellFormed(t *testing.T) {
 		})
 	}
 }
+
+// A letter is seven pixels wide at most, on average.
+func TestPlot_LabelsEndBeforeTheBars(t *testing.T) {
+	t.Parallel()
+	r := full()
+	for _, c := range isolationCases {
+		r.Isolation = append(r.Isolation, Isolation{Case: c.name})
+	}
+	for _, c := range r.charts() {
+		for _, b := range c.bars {
+			if plotMargin+7*len(b.label) > plotLabels || plotLabels+plotBars+8+7*len(b.figure) > plotWidth {
+				t.Errorf("%q with %q is too long", b.label, b.figure)
+			}
+		}
+	}
+}

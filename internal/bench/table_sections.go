@@ -11,8 +11,8 @@ func (c CPU) cells() []string {
 
 func (t *Throughput) grid() grid {
 	g := grid{
-		title: fmt.Sprintf("Throughput: waiting events of 1 KB, from their commit to the last received, in turns with raw; medians of %d rounds;\nCPU per delivery; Posthorn's process had at most %s", t.Rounds, megabytes(t.PeakMemoryBytes)),
-		rows:  [][]string{append([]string{"", "per second", "raw beside it", "ratio", "", "recorded"}, cpuColumns...)},
+		title: fmt.Sprintf("Throughput: waiting events of 1 KB, commit to last received, in turns with raw; medians of %d rounds;\nCPU per delivery; Posthorn's process had at most %s in memory", t.Rounds, megabytes(t.PeakMemoryBytes)),
+		rows:  [][]string{append([]string{"", "per second", "raw beside it", "ratio", "lowest–highest", "recorded"}, cpuColumns...)},
 	}
 	g.rows = append(g.rows, append([]string{"raw net/http, signed, no database", whole(t.RawPerSecond), "", "", "", ""}, t.RawCPU.cells()...))
 	for _, c := range t.Cases {
@@ -36,7 +36,7 @@ func (c Case) title() string {
 func payloadsGrid(cases []Case) grid {
 	g := grid{
 		title: "Payloads: as above, 1 endpoint; MB/s of payload",
-		rows:  [][]string{append([]string{"", "per second", "MB/s", "raw beside it", "ratio", ""}, cpuColumns...)},
+		rows:  [][]string{append([]string{"", "per second", "MB/s", "raw beside it", "ratio", "lowest–highest"}, cpuColumns...)},
 	}
 	for _, c := range cases {
 		g.rows = append(g.rows, append([]string{c.title(), whole(c.DeliveriesPerSecond), whole(c.MegabytesPerSecond), whole(c.RawPerSecond),
@@ -47,7 +47,7 @@ func payloadsGrid(cases []Case) grid {
 
 func latencyGrid(all []Latency) grid {
 	g := grid{
-		title: "Latency: commit asked for to received, open loop, 1 endpoint; CPU per event, the producers' transactions included in the database's",
+		title: "Latency: commit asked for to received, open loop, 1 endpoint;\nCPU per event, the producers' transactions included in the database's",
 		rows:  [][]string{append([]string{"", "p50", "p99", "max", "begun late, p99", "max"}, cpuColumns...)},
 	}
 	for _, l := range all {
@@ -74,8 +74,8 @@ func (i *Idle) grid() grid {
 
 func producerGrid(all []Producer) grid {
 	g := grid{
-		title: fmt.Sprintf("Producer: transactions per second of an order and its event of 1 KB, in an ordinary table and in the outbox; medians of %d pairs of turns", producerPairs),
-		rows:  [][]string{{"", "plain", "outbox", "ratio", ""}},
+		title: fmt.Sprintf("Producer: transactions per second of an order and its event of 1 KB, the event in an ordinary table\nand in the outbox; medians of %d pairs of turns", producerPairs),
+		rows:  [][]string{{"", "plain", "outbox", "ratio", "lowest–highest"}},
 	}
 	for _, p := range all {
 		g.rows = append(g.rows, []string{plural(p.Connections, "connection"), whole(p.PlainPerSecond), whole(p.OutboxPerSecond),
