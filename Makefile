@@ -46,8 +46,8 @@ mutants: postgres ## Plant bugs into a copy, one by one; each must fail its test
 check: format vet lint generated modules plantable ## Check format, lint, generated files and modules.
 
 .PHONY: bench
-bench: build ## Measure this machine: raw net/http, Posthorn and their ratio.
-	@bin/posthorn bench
+bench: build ## Measure this machine, in about six minutes; BENCH=--quick in two.
+	@bin/posthorn bench $(BENCH)
 
 # --- what test needs ---------------------------------------------------------
 

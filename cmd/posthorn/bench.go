@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -15,111 +14,85 @@ import (
 
 // benchCommand is posthorn bench.
 type benchCommand struct {
-	Events     int           `default:"20000" help:"Events that wait at the start."`
-	Endpoints  int           `default:"1" help:"Endpoints that each event goes to."`
-	Rounds     int           `default:"3" help:"How often net/http and Posthorn take turns; medians are printed."`
-	LatencyFor time.Duration `default:"10s" help:"How long events are published at 100 a second."`
-	Isolation  time.Duration `placeholder:"DURATION" help:"Measure instead how healthy endpoints fare beside hanging and failing ones, each case for so long."`
-	Case       string        `placeholder:"TEXT" help:"Of those only the cases whose names hold this."`
-	JSON       bool          `name:"json" help:"Print JSON."`
-	Receiver   bool          `hidden:"" help:"Be the receiver of a benchmark."`
-}
-
-// benchJSON is a report as --json prints it.
-type benchJSON struct {
-	Events              int     `json:"events"`
-	Endpoints           int     `json:"endpoints"`
-	Rounds              int     `json:"rounds"`
-	RawPerSecond        float64 `json:"raw_per_second"`
-	DeliveriesPerSecond float64 `json:"deliveries_per_second"`
-	Ratio               float64 `json:"ratio"`
-	RecordedSeconds     float64 `json:"recorded_seconds"`
-	LatencyP50Ms        float64 `json:"latency_p50_ms"`
-	LatencyP99Ms        float64 `json:"latency_p99_ms"`
+	Only         []string      `placeholder:"SECTION" help:"Measure only these, separated by commas: throughput, payloads, latency, idle, producer, isolation, backlog. Default: all."`
+	Quick        bool          `help:"Measure less of everything, for a look in about two minutes. The defaults in brackets are then used."`
+	DatabaseURL  string        `placeholder:"URL" help:"Measure on this database, which must be empty and is emptied afterwards; DATABASE_URL is not used. Default: a private PostgreSQL."`
+	Events       int           `placeholder:"N" help:"Deliveries of 1 KB that wait at the start of a drain. Default: 20000 (10000)."`
+	Endpoints    int           `placeholder:"N" help:"Endpoints of the case of many. Default: 1000."`
+	Rounds       int           `placeholder:"N" help:"How often the cases take turns; medians are printed. Default: 5 (2)."`
+	LatencyFor   time.Duration `placeholder:"DURATION" help:"How long events are published at each rate. Default: 10s (4s)."`
+	ProducerFor  time.Duration `placeholder:"DURATION" help:"How long each turn of the producers is. Default: 2s (500ms)."`
+	IsolationFor time.Duration `placeholder:"DURATION" help:"How long each case of isolation lasts. Default: 20s (5s)."`
+	Case         string        `placeholder:"TEXT" help:"Of isolation only the cases whose names hold this."`
+	IdleFor      time.Duration `placeholder:"DURATION" help:"How long the idle processes are watched. Default: 10s (4s)."`
+	Backlog      int           `placeholder:"N" help:"Events of the large backlog. Default: 1000000 (100000)."`
+	JSON         bool          `name:"json" help:"Print JSON."`
+	SVG          string        `name:"svg" placeholder:"FILE" help:"Draw the figures into this file too."`
+	Role         string        `hidden:"" help:"Be this process of a benchmark: receiver, sender or naive."`
 }
 
 // Run implements the command.
 func (c *benchCommand) Run(ctx context.Context, s *streams) error {
-	if c.Receiver {
-		return bench.Receive(s.in, s.out)
+	if c.Role != "" {
+		return c.play(ctx, s)
 	}
 	relaxCollector() // as in serve; the ceiling profits from it too
 	executable, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	if c.Isolation > 0 {
-		return c.isolation(ctx, s, executable)
-	}
-	r, err := bench.Run(ctx, bench.Config{
-		Executable: executable, Events: c.Events, Endpoints: c.Endpoints, Rounds: c.Rounds,
-		LatencyFor: c.LatencyFor, Progress: s.err,
+	report, err := bench.Run(ctx, bench.Config{
+		Executable: executable, DatabaseURL: c.DatabaseURL, Only: c.Only, Quick: c.Quick, Events: c.Events, Endpoints: c.Endpoints,
+		Rounds: c.Rounds, LatencyFor: c.LatencyFor, ProducerFor: c.ProducerFor, IsolationFor: c.IsolationFor, Case: c.Case,
+		IdleFor: c.IdleFor, Backlog: c.Backlog, Progress: s.err,
+		Logger: slog.New(slog.NewTextHandler(s.err, nil)),
 	})
 	if err != nil {
 		return err
 	}
-	if !c.JSON {
-		return printReport(s.out, r)
+	if c.SVG != "" {
+		if err := os.WriteFile(c.SVG, report.Plot(), 0o644); err != nil {
+			return fmt.Errorf("--svg: %w", err)
+		}
 	}
-	return json.NewEncoder(s.out).Encode(benchJSON{
-		Events: r.Events, Endpoints: r.Endpoints, Rounds: r.Rounds, RawPerSecond: r.RawPerSecond,
-		DeliveriesPerSecond: r.DeliveriesPerSecond, Ratio: r.Ratio, RecordedSeconds: r.RecordedSeconds,
-		LatencyP50Ms: milliseconds(r.LatencyP50), LatencyP99Ms: milliseconds(r.LatencyP99),
-	})
+	if c.JSON {
+		encoder := json.NewEncoder(s.out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(report)
+	}
+	return report.WriteTable(s.out)
 }
 
-// isolationJSON is a case as --json prints it.
-type isolationJSON struct {
-	Case      string  `json:"case"`
-	Healthy   int     `json:"healthy_endpoints"`
-	Endpoints int     `json:"endpoints"`
-	P50Ms     float64 `json:"p50_ms"`
-	P99Ms     float64 `json:"p99_ms"`
-	MaxMs     float64 `json:"max_ms"`
+// play is one of the benchmark's processes, until its standard input ends.
+func (c *benchCommand) play(ctx context.Context, s *streams) error {
+	switch c.Role {
+	case bench.RoleReceiver:
+		return bench.Receive(s.in, s.out)
+	case bench.RoleSender:
+		return bench.Send(ctx, s.in, func(ctx context.Context, url string) error { return serveForBench(ctx, url, s) })
+	case bench.RoleNaive:
+		relaxCollector()
+		return bench.SendNaively(ctx, s.in, s.out)
+	}
+	return fmt.Errorf("--role %s: there is no such process", c.Role)
 }
 
-func (c *benchCommand) isolation(ctx context.Context, s *streams, executable string) error {
-	cases, err := bench.RunIsolation(ctx, bench.Config{Executable: executable, Progress: s.err, Logger: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelError}))}, c.Case, c.Isolation)
-	if err != nil {
+// serveForBench is posthorn serve, to the letter: what is measured is what is
+// deployed. Of the environment only what is not Posthorn's has a say.
+func serveForBench(ctx context.Context, url string, s *streams) error {
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "POSTHORN_") {
+			os.Unsetenv(name)
+		}
+	}
+	if err := os.Setenv("DATABASE_URL", url); err != nil { // not a flag: other users see a command line
 		return err
 	}
-	if !c.JSON {
-		fmt.Fprintf(s.out, "commit to received at the healthy endpoints, 10 events/s each, for %s\n\n%-50s %9s %9s %9s\n", c.Isolation, "", "p50", "p99", "max")
-	}
-	for _, i := range cases {
-		if c.JSON {
-			err = json.NewEncoder(s.out).Encode(isolationJSON{i.Case, i.Healthy, i.Endpoints, milliseconds(i.P50), milliseconds(i.P99), milliseconds(i.Max)})
-		} else {
-			_, err = fmt.Fprintf(s.out, "%-50s %6.1f ms %6.1f ms %6.1f ms\n", i.Case, milliseconds(i.P50), milliseconds(i.P99), milliseconds(i.Max))
-		}
-		if err != nil {
-			return err
-		}
+	// Output is the protocol's with the benchmark; a log line there would break it.
+	quiet := &streams{in: strings.NewReader(""), out: s.err, err: s.err}
+	status := run(ctx, []string{"serve", "--roles=dispatch", "--addr=127.0.0.1:0", "--allow-http", "--allow-private-networks=127.0.0.0/8"}, quiet)
+	if status != 0 {
+		return fmt.Errorf("posthorn serve: exit status %d", status)
 	}
 	return nil
 }
-
-func printReport(w io.Writer, r bench.Report) error {
-	fmt.Fprintf(w, "%d events waiting, %d endpoint(s), 1 KB each; medians of %d rounds\n\n", r.Events, r.Endpoints, r.Rounds)
-	for _, row := range []struct {
-		what   string
-		format string
-		value  float64
-		unit   string
-	}{
-		{"raw net/http, signed, no database", "%.0f", r.RawPerSecond, "requests/s"},
-		{"posthorn, commit to received", "%.0f", r.DeliveriesPerSecond, "deliveries/s"},
-		{"ratio", "%.2f", r.Ratio, ""},
-		{"all recorded after", "%.2f", r.RecordedSeconds, "s"},
-		{"commit to received at 100/s, p50", "%.1f", milliseconds(r.LatencyP50), "ms"},
-		{"commit to received at 100/s, p99", "%.1f", milliseconds(r.LatencyP99), "ms"},
-	} {
-		line := fmt.Sprintf("%-34s %8s %s", row.what, fmt.Sprintf(row.format, row.value), row.unit)
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/posthorn/posthorn/api/keys"
+	"github.com/posthorn/posthorn/internal/bench"
 	"github.com/posthorn/posthorn/internal/pgtest"
 )
 
@@ -189,19 +193,37 @@ func TestKeysetsAreOfOneLine(t *testing.T) {
 	}
 }
 
-func TestBenchPrintsBothAndTheirRatio(t *testing.T) {
+func TestBenchPrintsATableOrJSONAndDraws(t *testing.T) {
 	t.Parallel()
-	args := []string{"bench", "--events=200", "--rounds=1", "--latency-for=200ms"}
-	table := succeed(t, nil, args...).out
-	for _, row := range []string{"raw net/http", "posthorn", "ratio", "p50", "p99"} {
+	drawing := filepath.Join(t.TempDir(), "bench.svg")
+	table := succeed(t, nil, "bench", "--only=latency", "--latency-for=200ms", "--svg", drawing).out
+	for _, row := range []string{"100 events/s", "1,000 events/s", "p50", "p99"} {
 		if !strings.Contains(table, row) {
 			t.Errorf("the table lacks %s:\n%s", row, table)
 		}
 	}
-	var report benchJSON
-	must(t, json.Unmarshal([]byte(succeed(t, nil, append(args, "--json")...).out), &report))
-	if report.RawPerSecond <= 0 || report.DeliveriesPerSecond <= 0 || report.Ratio <= 0 || report.LatencyP50Ms <= 0 {
+	drawn, err := os.ReadFile(drawing)
+	if must(t, err); !bytes.HasPrefix(drawn, []byte("<svg ")) {
+		t.Errorf("the drawing begins with %.40q", drawn)
+	}
+	var report bench.Report
+	must(t, json.Unmarshal([]byte(succeed(t, nil, "bench", "--only=idle", "--idle-for=100ms", "--json").out), &report))
+	if report.Idle == nil || report.Idle.Seconds <= 0 || report.Throughput != nil {
 		t.Errorf("measured %+v", report)
+	}
+}
+
+func TestBenchRefusesWhatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	env := []string{"DATABASE_URL=" + db.URL}
+	if r := command(t, env, "bench", "--only=speed"); r.status != exitFailure || !strings.Contains(r.err, "throughput, payloads") {
+		t.Errorf("status %d: %s", r.status, r.err)
+	}
+	succeed(t, env, "migrate", "up")
+	succeed(t, env, "keys", "create", "--role=operator")
+	if r := command(t, env, "bench", "--database-url="+db.URL); r.status != exitFailure || !strings.Contains(r.err, "not empty") {
+		t.Errorf("of a database in use: status %d: %s", r.status, r.err)
 	}
 }
 

@@ -1,121 +1,78 @@
-// Package bench measures Posthorn beside the raw ceiling of net/http, on one
-// machine, in the same run: what counts is the ratio. The receiver is a process
-// of its own, the database a durable private PostgreSQL.
 package bench
 
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/posthorn/posthorn/internal/netguard"
 )
 
-// Config says what to measure.
-type Config struct {
-	// Executable is the program that `<Executable> bench --receiver` makes a
-	// receiver of.
-	Executable string
-	// Events is how many events wait at the start of a drain. Zero means 20,000.
-	Events int
-	// Rounds is how often raw and Posthorn take turns. Zero means 3.
-	Rounds int
-	// Endpoints is how many endpoints an event goes to. Zero means 1.
-	Endpoints int
-	// LatencyFor is how long events are published at 100 a second. Zero means 10 s.
-	LatencyFor time.Duration
-	// Progress takes a line now and then. Nil discards them.
-	Progress io.Writer
-	// Logger takes the dispatcher's log. Nil discards it.
-	Logger *slog.Logger
+// section is one question. Its run puts the answer into the suite's report.
+type section struct {
+	name string
+	run  func(ctx context.Context, s *suite) error
 }
 
-// payloadBytes is the size of an event's payload.
-const payloadBytes = 1024
-
-// Report is what was measured: medians over the rounds.
-type Report struct {
-	// Events, Endpoints and Rounds are the configuration.
-	Events, Endpoints, Rounds int
-	// RawPerSecond is what bare net/http reaches: 64 goroutines that sign and POST.
-	RawPerSecond float64
-	// DeliveriesPerSecond is Posthorn's, from the commit of the waiting events to
-	// the last one received.
-	DeliveriesPerSecond float64
-	// Ratio is the median over the rounds of DeliveriesPerSecond to RawPerSecond.
-	Ratio float64
-	// RecordedSeconds is how long after the commit everything was recorded.
-	RecordedSeconds float64
-	// LatencyP50 and LatencyP99 are from commit to received, at 100 events a second.
-	LatencyP50, LatencyP99 time.Duration
+// sections are in the order in which they run: the quiet ones first.
+var sections = []section{
+	{"throughput", measureThroughput},
+	{"payloads", measurePayloads},
+	{"latency", measureLatency},
+	{"idle", measureIdle},
+	{"producer", measureProducer},
+	{"isolation", measureIsolation},
+	{"backlog", measureBacklog},
 }
 
-// loopback lets the receivers of a benchmark be called: they are on this machine.
-var loopback = netguard.Policy{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+// Sections are the names that Config.Only takes, in the order in which they run.
+func Sections() []string {
+	var names []string
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	return names
+}
 
-// Run measures. It takes about ten seconds a round.
-func Run(ctx context.Context, c Config) (Report, error) {
-	c = c.withDefaults()
-	receiver, err := startReceiver(ctx, c.Executable)
+// suite is one run of the benchmark: what the sections share.
+type suite struct {
+	config   Config
+	server   *server
+	receiver *receiver
+	report   *Report
+}
+
+// Run measures. With the defaults it takes about six minutes on two cores, of
+// which it tells by Config.Progress.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	c, err := c.withDefaults()
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
-	defer receiver.stop()
-	lab, err := newLab(ctx, c)
-	if err != nil {
-		return Report{}, err
+	s := &suite{config: c, report: &Report{StartedAt: time.Now().UTC()}}
+	if s.server, err = startServer(ctx, c); err != nil {
+		return nil, err
 	}
-	defer lab.close()
-
-	report := Report{Events: c.Events, Endpoints: c.Endpoints, Rounds: c.Rounds}
-	var raws, ours, ratios, recorded []float64
-	for round := range c.Rounds {
-		raw, err := runRaw(ctx, receiver, c.Events*c.Endpoints)
-		if err != nil {
-			return Report{}, err
+	defer s.server.stop()
+	if s.receiver, err = startReceiver(ctx, c.Executable); err != nil {
+		return nil, err
+	}
+	defer s.receiver.stop()
+	if s.report.Machine, err = s.machine(ctx); err != nil {
+		return nil, err
+	}
+	for _, section := range sections {
+		if len(c.Only) > 0 && !slices.Contains(c.Only, section.name) {
+			continue
 		}
-		drained, err := lab.drain(ctx, receiver)
-		if err != nil {
-			return Report{}, err
+		if err := section.run(ctx, s); err != nil {
+			return nil, fmt.Errorf("bench: %s: %w", section.name, err)
 		}
-		fmt.Fprintf(c.Progress, "round %d: raw %.0f/s, posthorn %.0f/s, ratio %.2f\n",
-			round+1, raw, drained.perSecond, drained.perSecond/raw)
-		raws, ours = append(raws, raw), append(ours, drained.perSecond)
-		ratios, recorded = append(ratios, drained.perSecond/raw), append(recorded, drained.recorded.Seconds())
 	}
-	report.RawPerSecond, report.DeliveriesPerSecond = median(raws), median(ours)
-	report.Ratio, report.RecordedSeconds = median(ratios), median(recorded)
-	report.LatencyP50, report.LatencyP99, err = lab.latency(ctx, receiver, c.LatencyFor)
-	return report, err
+	s.report.Seconds = time.Since(s.report.StartedAt).Seconds()
+	return s.report, nil
 }
 
-func (c Config) withDefaults() Config {
-	if c.Events == 0 {
-		c.Events = 20_000
-	}
-	if c.Rounds == 0 {
-		c.Rounds = 3
-	}
-	if c.Endpoints == 0 {
-		c.Endpoints = 1
-	}
-	if c.LatencyFor == 0 {
-		c.LatencyFor = 10 * time.Second
-	}
-	if c.Progress == nil {
-		c.Progress = io.Discard
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	return c
-}
-
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+// say prints a line of progress.
+func (s *suite) say(format string, args ...any) {
+	fmt.Fprintf(s.config.Progress, format+"\n", args...)
 }

@@ -2,27 +2,9 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
-
-	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/posthorn/posthorn/outbox"
-	"github.com/posthorn/posthorn/subscriptions"
 )
-
-// Isolation is how the healthy endpoints fared beside others.
-type Isolation struct {
-	// Case says what the others were.
-	Case string
-	// Healthy and Endpoints are how many endpoints were healthy, of how many.
-	Healthy, Endpoints int
-	// P50, P99 and Max are from commit to received, at the healthy ones.
-	P50, P99, Max time.Duration
-}
 
 // isolationCase is a mix of endpoints, each of which gets ten events a second.
 type isolationCase struct {
@@ -35,138 +17,91 @@ type isolationCase struct {
 var isolationCases = []isolationCase{
 	{name: "10 healthy", healthy: 10},
 	{name: "5 of 10 hang for 30 s, 2 answer 500", healthy: 3, hang: 5, failing: 2},
-	{name: "10 healthy, another tenant dumps 100,000 events", healthy: 10, dump: 100_000},
-	{name: "10 healthy, another hangs in the middle of 30,000", healthy: 10, dump: 30_000, dumpTo: "/tires"},
+	{name: "10 healthy, another tenant dumps 100,000 events", healthy: 10, dump: 100_000, dumpTo: "/dump"},
+	{name: "10 healthy, another hangs in the middle of 30,000", healthy: 10, dump: 30_000, dumpTo: pathTires},
 	{name: "100 healthy", healthy: 100},
 	{name: "90 of 100 hang for 30 s", healthy: 10, hang: 90},
 }
 
-// RunIsolation measures the cases whose names hold the given text for the given time,
-// one after the other, each on a database of its own.
-func RunIsolation(ctx context.Context, c Config, named string, each time.Duration) ([]Isolation, error) {
-	c = c.withDefaults()
-	receiver, err := startReceiver(ctx, c.Executable)
-	if err != nil {
-		return nil, err
-	}
-	defer receiver.stop()
-	var all []Isolation
+// isolationRate is how many events a second each tenant gets.
+const isolationRate = 10
+
+// measureIsolation times what the healthy endpoints get beside others that are not,
+// each case on a database of its own.
+func measureIsolation(ctx context.Context, s *suite) error {
+	s.say("isolation: each case for %s", s.config.IsolationFor)
 	for _, kind := range isolationCases {
-		if !strings.Contains(kind.name, named) {
+		if !strings.Contains(kind.name, s.config.Case) {
 			continue
 		}
-		measured, err := runIsolation(ctx, c, receiver, kind, each)
+		measured, err := s.isolate(ctx, kind)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", kind.name, err)
+			return fmt.Errorf("%s: %w", kind.name, err)
 		}
-		fmt.Fprintf(c.Progress, "%s: p50 %s, p99 %s, max %s\n", kind.name, measured.P50, measured.P99, measured.Max)
-		all = append(all, measured)
+		s.say("%s: p50 %.1f ms, p99 %.1f ms, max %.1f ms", kind.name, measured.P50MS, measured.P99MS, measured.MaxMS)
+		s.report.Isolation = append(s.report.Isolation, measured)
 	}
-	return all, nil
+	return nil
 }
 
-func runIsolation(ctx context.Context, c Config, r *receiver, kind isolationCase, each time.Duration) (Isolation, error) {
-	lab, err := newLab(ctx, c)
+func (s *suite) isolate(ctx context.Context, kind isolationCase) (Isolation, error) {
+	if err := s.receiver.reset(ctx); err != nil {
+		return Isolation{}, err
+	}
+	l, err := newSendingLab(ctx, s)
 	if err != nil {
 		return Isolation{}, err
 	}
-	defer lab.close()
-	if err := r.reset(ctx); err != nil {
+	defer l.close()
+	defer s.receiver.reset(ctx) // lets go of what hangs, so that the sender can end
+	tenants, err := l.subscribeMix(ctx, kind)
+	if err != nil {
 		return Isolation{}, err
-	}
-	n := kind.healthy + kind.hang + kind.failing
-	tenants := make([]string, n)
-	for i := range n {
-		path := "/timed"
-		switch {
-		case i >= kind.healthy+kind.hang:
-			path = "/fail"
-		case i >= kind.healthy:
-			path = "/hang"
-		}
-		tenants[i] = fmt.Sprintf("tenant-%d", i)
-		if err := lab.subscribe(ctx, tenants[i], r.url+path); err != nil {
-			return Isolation{}, err
-		}
 	}
 	if kind.dump > 0 {
-		if err := lab.subscribe(ctx, "dump", r.url+kind.dumpTo); err != nil {
-			return Isolation{}, err
-		}
-		payload := `{"data":"` + strings.Repeat("x", payloadBytes-11) + `"}`
-		if _, err := lab.pool.Exec(ctx, strings.Replace(manyEventsSQL, "'bench',", "'dump',", 1), payload, kind.dump); err != nil {
+		dump := l.work(load{name: "dump", events: kind.dump, tenants: 1, perEvent: 1, payload: payloadOf(payloadBytes)})
+		if err := dump.commit(ctx); err != nil {
 			return Isolation{}, err
 		}
 	}
-	sent, err := lab.publishSteadily(ctx, tenants, kind.healthy, each)
+	sent, err := l.publishSteadily(ctx, tenants, isolationRate*float64(len(tenants)), s.config.IsolationFor)
 	if err != nil {
 		return Isolation{}, err
 	}
-	t, err := r.awaitTimed(ctx, sent)
-	return Isolation{Case: kind.name, Healthy: kind.healthy, Endpoints: n, P50: t.P50, P99: t.P99, Max: t.Max}, err
-}
-
-func (l *lab) subscribe(ctx context.Context, tenant, url string) error {
-	_, _, err := l.store.Create(ctx, subscriptions.Draft{TenantID: tenant, URL: url, EventTypes: []string{"*"}})
-	return err
-}
-
-// publishers is how many connections commit events side by side.
-const publishers = 4
-
-// publishSteadily commits ten events a second for each tenant, open loop, and returns
-// how many that were for the first healthy ones.
-func (l *lab) publishSteadily(ctx context.Context, tenants []string, healthy int, during time.Duration) (int64, error) {
-	begin := time.Now()
-	group, ctx := errgroup.WithContext(ctx)
-	rounds := int(during / (100 * time.Millisecond))
-	for p := range publishers {
-		group.Go(func() error {
-			for round := range rounds {
-				for i := p; i < len(tenants); i += publishers {
-					due := begin.Add(100 * time.Millisecond * time.Duration(round*len(tenants)+i) / time.Duration(len(tenants)))
-					if wait := time.Until(due); wait > 0 {
-						select {
-						case <-ctx.Done():
-							return ctx.Err()
-						case <-time.After(wait):
-						}
-					}
-					if err := l.publishTo(ctx, tenants[i]); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-	}
-	return int64(rounds * healthy), group.Wait()
-}
-
-// publishTo commits an event that says when its commit was asked for.
-func (l *lab) publishTo(ctx context.Context, tenant string) error {
-	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		payload := fmt.Sprintf(`{"sent_at":%d,"data":%q}`, time.Now().UnixNano(), strings.Repeat("x", payloadBytes-45))
-		_, err := outbox.Publish(ctx, tx, outbox.Event{TenantID: tenant, Type: "bench.timed", Payload: json.RawMessage(payload)})
-		return err
-	})
-}
-
-// awaitTimed waits until n timed requests have been received.
-func (r *receiver) awaitTimed(ctx context.Context, n int64) (tally, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		t, err := r.tally(ctx)
-		if err != nil || t.Timed >= n {
-			return t, err
-		}
-		select {
-		case <-ctx.Done():
-			return t, fmt.Errorf("%d of %d received: %w", t.Timed, n, ctx.Err())
-		case <-tick.C:
+	timed := 0
+	for i := range sent.events {
+		if i%len(tenants) < kind.healthy {
+			timed++
 		}
 	}
+	t, err := s.awaitTimed(ctx, timed)
+	return Isolation{
+		Case: kind.name, HealthyEndpoints: kind.healthy, Endpoints: len(tenants), Events: timed,
+		P50MS: milliseconds(t.P50), P99MS: milliseconds(t.P99), MaxMS: milliseconds(t.Max),
+		LateP99MS: quantile(sent.late, 0.99),
+	}, err
+}
+
+// subscribeMix makes a tenant with one endpoint for each of the case's, the healthy
+// ones first.
+func (l *lab) subscribeMix(ctx context.Context, kind isolationCase) (tenants []string, err error) {
+	for _, group := range []struct {
+		name, path string
+		n          int
+	}{
+		{"healthy", pathTimed, kind.healthy},
+		{"hangs", pathHang, kind.hang},
+		{"fails", pathFail, kind.failing},
+	} {
+		if err := l.subscribe(ctx, group.name, group.n, 1, group.path, 0); err != nil {
+			return nil, err
+		}
+		for i := range group.n {
+			tenants = append(tenants, tenantName(group.name, i))
+		}
+	}
+	if kind.dump == 0 {
+		return tenants, nil
+	}
+	return tenants, l.subscribe(ctx, "dump", 1, 1, kind.dumpTo, 0)
 }

@@ -3,34 +3,53 @@ package bench
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
+	"net/netip"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/posthorn/posthorn/dispatcher"
-	"github.com/posthorn/posthorn/internal/devdb"
 	"github.com/posthorn/posthorn/internal/netguard"
-	"github.com/posthorn/posthorn/migrations"
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
-// lab is a private PostgreSQL with a dispatcher on it.
+// lab is a fresh database with Posthorn's schema, and a sender once there is one.
+// Who makes a lab must close it.
 type lab struct {
-	config         Config
-	db             *devdb.Server
-	pool           *pgxpool.Pool
-	store          *subscriptions.Store
-	stopDispatcher func()
+	suite  *suite
+	url    string
+	pool   *pgxpool.Pool // the benchmark's own connections
+	store  *subscriptions.Store
+	sender *part // nil before startSender
+	drop   func() error
 }
 
-func newLab(ctx context.Context, c Config) (*lab, error) {
-	db, err := devdb.Start(ctx, devdb.Config{Durable: true, Logger: c.Logger})
+// labConns is how many connections the benchmark itself uses at most.
+const labConns = 20
+
+// loopback lets the receivers of a benchmark be called: they are on this machine.
+var loopback = netguard.Policy{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+
+// newLab makes the database. Nothing is sent before startSender.
+func newLab(ctx context.Context, s *suite) (*lab, error) {
+	url, drop, err := s.server.newDatabase(ctx)
+	l := &lab{suite: s, url: url, drop: drop}
+	if err == nil {
+		err = l.open(ctx)
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// newSendingLab makes a lab with a sender that works.
+func newSendingLab(ctx context.Context, s *suite) (*lab, error) {
+	l, err := newLab(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{config: c, db: db}
-	if err := l.open(ctx); err != nil {
+	if err := l.startSender(ctx); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -38,18 +57,15 @@ func newLab(ctx context.Context, c Config) (*lab, error) {
 }
 
 func (l *lab) open(ctx context.Context) error {
-	if err := migrations.Up(ctx, l.db.URL()); err != nil {
-		return err
-	}
-	config, err := pgxpool.ParseConfig(l.db.URL())
+	config, err := pgxpool.ParseConfig(l.url)
 	if err != nil {
-		return err
+		return errURL
 	}
-	config.MaxConns = 20 // as in serve
+	config.MaxConns = labConns
 	if l.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return err
 	}
-	keyset, err := subscriptions.KeptKeyset(ctx, l.pool)
+	keyset, err := subscriptions.KeptKeyset(ctx, l.pool) // as the sender will find it
 	if err != nil {
 		return err
 	}
@@ -58,131 +74,51 @@ func (l *lab) open(ctx context.Context) error {
 		return err
 	}
 	l.store = subscriptions.NewStore(l.pool, keys, loopback)
-	d, err := dispatcher.New(dispatcher.Config{
-		Pool: l.pool, Directory: subscriptions.NewDirectory(keys), Guard: netguard.NewGuard(loopback), Logger: l.config.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- d.Run(running) }()
-	l.stopDispatcher = func() {
-		cancel()
-		if err := <-done; err != nil {
-			l.config.Logger.Error("the dispatcher's end", "error", err)
-		}
-	}
 	return nil
 }
 
+// close ends the sender and throws the database away.
 func (l *lab) close() {
-	if l.stopDispatcher != nil {
-		l.stopDispatcher()
+	if l.sender != nil {
+		l.sender.stop()
 	}
 	if l.pool != nil {
 		l.pool.Close()
 	}
-	if err := l.db.Stop(); err != nil {
-		l.config.Logger.Error("the database's end", "error", err)
+	if l.drop == nil {
+		return
+	}
+	if err := l.drop(); err != nil {
+		l.suite.say("the database could not be cleared away: %v", err)
 	}
 }
 
-// endpoints registers the receiver n times, for events of the tenant.
-func (l *lab) endpoints(ctx context.Context, tenant, url string, n int) (remove func() error, err error) {
-	var ids []subscriptions.EndpointID
-	for range n {
-		e, _, err := l.store.Create(ctx, subscriptions.Draft{TenantID: tenant, URL: url, EventTypes: []string{"*"},
-			MaxInFlight: rawGoroutines}) // as many under way as the ceiling has
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, e.ID)
-	}
-	return func() error {
-		for _, id := range ids {
-			if err := l.store.Delete(ctx, subscriptions.Scope{}, id); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
+// meter reads the CPU time of the lab's sender, the database and the receiver.
+func (l *lab) meter() meter {
+	return meter{sender: l.sender.cmd.Process.Pid, postmaster: l.suite.server.postmaster, receiver: l.suite.receiver.cmd.Process.Pid}
 }
 
-// drained is how fast waiting events were delivered.
-type drained struct {
-	perSecond float64
-	recorded  time.Duration
+// subscribersAtOnce is how many endpoints are made side by side.
+const subscribersAtOnce = 8
+
+// subscribe makes tenants, named name-0, name-1 and so on, each with so many
+// endpoints at the receiver's path. maxInFlight 0 means the default.
+func (l *lab) subscribe(ctx context.Context, name string, tenants, endpoints int, path string, maxInFlight int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(subscribersAtOnce)
+	for i := range tenants * endpoints {
+		group.Go(func() error {
+			_, _, err := l.store.Create(ctx, subscriptions.Draft{
+				TenantID: tenantName(name, i/endpoints), URL: l.suite.receiver.url + path,
+				EventTypes: []string{"*"}, MaxInFlight: maxInFlight,
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("make endpoints: %w", err)
+	}
+	return nil
 }
 
-const manyEventsSQL = `INSERT INTO posthorn.outbox (tenant_id, event_type, payload)
-	SELECT 'bench', 'bench.event', $1::text::json FROM generate_series(1, $2)`
-
-const recordedSQL = `SELECT count(*) FROM posthorn.deliveries WHERE status = 'delivered'`
-
-// drain commits the events at once, so that they wait, and times the rest.
-func (l *lab) drain(ctx context.Context, r *receiver) (drained, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	if err := r.reset(ctx); err != nil {
-		return drained{}, err
-	}
-	remove, err := l.endpoints(ctx, "bench", r.url, l.config.Endpoints)
-	if err != nil {
-		return drained{}, err
-	}
-	var before int64
-	if err := l.pool.QueryRow(ctx, recordedSQL).Scan(&before); err != nil {
-		return drained{}, err
-	}
-	payload := `{"data":"` + strings.Repeat("x", payloadBytes-11) + `"}`
-	if _, err := l.pool.Exec(ctx, manyEventsSQL, payload, l.config.Events); err != nil {
-		return drained{}, fmt.Errorf("commit the events: %w", err)
-	}
-	begin := time.Now()
-	n := int64(l.config.Events * l.config.Endpoints)
-	received, err := r.await(ctx, n)
-	if err != nil {
-		return drained{}, err
-	}
-	for count := int64(0); count < before+n; {
-		if err := l.pool.QueryRow(ctx, recordedSQL).Scan(&count); err != nil {
-			return drained{}, err
-		}
-	}
-	return drained{float64(n) / received.Sub(begin).Seconds(), time.Since(begin)}, remove()
-}
-
-// latency publishes 100 events a second, each in its transaction, open loop.
-func (l *lab) latency(ctx context.Context, r *receiver, during time.Duration) (p50, p99 time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, during+time.Minute)
-	defer cancel()
-	if err := r.reset(ctx); err != nil {
-		return 0, 0, err
-	}
-	remove, err := l.endpoints(ctx, "timed", r.url+"/timed", 1)
-	if err != nil {
-		return 0, 0, err
-	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	var sent int64
-	for end := time.Now().Add(during); time.Now().Before(end); sent++ {
-		select {
-		case <-ctx.Done():
-			return 0, 0, ctx.Err()
-		case <-tick.C:
-		}
-		if err := l.publishTo(ctx, "timed"); err != nil {
-			return 0, 0, err
-		}
-	}
-	if _, err := r.await(ctx, sent); err != nil {
-		return 0, 0, err
-	}
-	t, err := r.tally(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	return t.P50, t.P99, remove()
-}
+func tenantName(name string, i int) string { return fmt.Sprintf("%s-%d", name, i) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,32 +18,44 @@ import (
 // rawGoroutines is how many requests the raw ceiling has under way.
 const rawGoroutines = 64
 
-// runRaw is the ceiling: a tuned net/http client with a time limit that signs and
-// POSTs n bodies of 1 KB as fast as it can, without a database. It returns
-// requests per second.
-func runRaw(ctx context.Context, r *receiver, n int) (float64, error) {
-	if err := r.reset(ctx); err != nil {
-		return 0, err
+// newTunedClient is net/http as the ceiling and the naive design use it: connections
+// are kept, and an attempt has a time limit, as Posthorn's have.
+func newTunedClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{MaxIdleConns: 4 * rawGoroutines, MaxIdleConnsPerHost: 4 * rawGoroutines, DisableCompression: true},
+		Timeout:   15 * time.Second,
 	}
-	client := &http.Client{
-		Transport: &http.Transport{MaxIdleConns: 2 * rawGoroutines, MaxIdleConnsPerHost: 2 * rawGoroutines, DisableCompression: true},
-		Timeout:   15 * time.Second, // as an attempt's
+}
+
+// rawRun is what the ceiling was.
+type rawRun struct {
+	perSecond float64
+	cpu       CPU
+}
+
+// runRaw is the ceiling: a tuned net/http client that signs and POSTs the body n
+// times, as fast as it can, without a database.
+func (s *suite) runRaw(ctx context.Context, n int, body []byte) (rawRun, error) {
+	if err := s.receiver.reset(ctx); err != nil {
+		return rawRun{}, err
 	}
+	client := newTunedClient()
 	defer client.CloseIdleConnections()
 	signer, err := webhook.NewSigner(webhook.NewSecret())
 	if err != nil {
-		return 0, err
+		return rawRun{}, err
 	}
-	body := bytes.Repeat([]byte("x"), payloadBytes)
 	var left atomic.Int64
 	left.Store(int64(n))
 	var wg sync.WaitGroup
 	errs := make(chan error, rawGoroutines)
+	m := meter{sender: os.Getpid(), receiver: s.receiver.cmd.Process.Pid}
+	before := m.read()
 	begin := time.Now()
 	for range rawGoroutines {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 {
-				if err := rawPost(ctx, client, signer, r.url, body); err != nil {
+				if err := signedPost(ctx, client, signer, s.receiver.url, "evt_01k4x3b8v2e0rr8c9kq7m5n4ts", body); err != nil {
 					errs <- err
 					return
 				}
@@ -53,18 +66,18 @@ func runRaw(ctx context.Context, r *receiver, n int) (float64, error) {
 	elapsed := time.Since(begin)
 	select {
 	case err := <-errs:
-		return 0, fmt.Errorf("raw: %w", err)
+		return rawRun{}, fmt.Errorf("raw: %w", err)
 	default:
-		return float64(n) / elapsed.Seconds(), nil
+		return rawRun{float64(n) / elapsed.Seconds(), m.read().per(int64(n), before)}, nil
 	}
 }
 
-func rawPost(ctx context.Context, client *http.Client, signer *webhook.Signer, url string, body []byte) error {
+// signedPost sends one webhook as a plain client would.
+func signedPost(ctx context.Context, client *http.Client, signer *webhook.Signer, url, id string, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	const id = "evt_01k4x3b8v2e0rr8c9kq7m5n4ts"
 	unix := time.Now().Unix()
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set(webhook.HeaderID, id)
@@ -74,7 +87,12 @@ func rawPost(ctx context.Context, client *http.Client, signer *webhook.Signer, u
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, response.Body)
-	response.Body.Close()
-	return err
+	defer response.Body.Close()
+	if _, err = io.Copy(io.Discard, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode/100 != 2 {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	return nil
 }
