@@ -134,6 +134,25 @@ func (b *batch) direct(l *lanes, noHandoff bool) {
 	}
 }
 
+// parcels packs the chunks for the senders, neighbours together, so that their ids lie
+// in one range: each parcel is as large as a full chunk at most.
+func (b *batch) parcels() [][]*relayedChunk {
+	var all [][]*relayedChunk
+	var last *parcel
+	for _, c := range b.chunks {
+		if c.way != toSenders {
+			continue
+		}
+		if last == nil || last.size+len(c.deliveries) > chunkSize {
+			last = &parcel{}
+			all = append(all, nil)
+		}
+		last.pack(&c.chunk)
+		all[len(all)-1] = append(all[len(all)-1], c)
+	}
+	return all
+}
+
 // backlogged are the endpoints whose backlogs the batch adds to.
 func (b *batch) backlogged() []subscriptions.EndpointID {
 	var ids []subscriptions.EndpointID
@@ -149,11 +168,16 @@ func (b *batch) backlogged() []subscriptions.EndpointID {
 
 // handOff gives the committed chunks that have room reserved to the senders.
 func (b *batch) handOff(l *lanes, length time.Duration) {
+	leases := map[*parcel]*lease{}
 	for _, c := range b.chunks {
-		if c.way == toSenders {
-			c.lease = newLease(b.startedAt, length)
-			l.take(&c.chunk)
+		if c.way != toSenders {
+			continue
 		}
+		if leases[c.parcel] == nil {
+			leases[c.parcel] = newLease(b.startedAt, length)
+		}
+		c.lease = leases[c.parcel]
+		l.take(&c.chunk)
 	}
 }
 

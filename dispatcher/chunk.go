@@ -18,8 +18,8 @@ const chunkSize = 100
 // payload is loaded just before it is sent.
 const maxKeptPayload = 32 << 10
 
-// chunk is deliveries of one River job in this process's hands: all that the job
-// owns, or a part of an endpoint's backlog.
+// chunk is deliveries of one endpoint and one River job in this process's hands: all
+// that the job owns of them, or a part of the endpoint's backlog.
 type chunk struct {
 	jobID      int64
 	endpointID subscriptions.EndpointID
@@ -27,9 +27,22 @@ type chunk struct {
 	lease      *lease
 	owner      *owner // of the backlog that the chunk is a part of; nil: the job is the chunk's own
 
-	// The rest is the recorder's alone.
-	settled int  // deliveries whose result is committed, or that were let go
+	parcel *parcel // all that the job owns; nil in a backlog
+}
+
+// parcel is the chunks that one River job owns together: one, or several small ones,
+// each of another endpoint. A thousand endpoints that get an event each would else be
+// a thousand jobs. But for its size it is the recorder's alone.
+type parcel struct {
+	size    int  // deliveries
+	settled int  // of them those whose result is committed, or that were let go
 	lost    bool // one was let go because the job may be another node's
+}
+
+// pack makes the chunk a part of the parcel.
+func (p *parcel) pack(c *chunk) {
+	c.parcel = p
+	p.size += len(c.deliveries)
 }
 
 // lease is this process's hold on a River job. It is safe for concurrent use.

@@ -14,6 +14,8 @@ const (
 	recorderCommitted   commitPoint = "recorder-committed"    // committed
 	workerFetched       commitPoint = "worker-fetched"        // River's job is running, nothing loaded
 	workerHandedOver    commitPoint = "worker-handed-over"    // in the lane, the job not snoozed yet
+	splitUncommitted    commitPoint = "split-uncommitted"     // a parcel given to its endpoints' own jobs, not committed
+	splitCommitted      commitPoint = "split-committed"       // committed, the parcel's job still running
 	backlogFetched      commitPoint = "backlog-fetched"       // a backlog's job is running, not owned yet
 	backlogHandedOver   commitPoint = "backlog-handed-over"   // a piece of a backlog in its lane
 	reaperUncommitted   commitPoint = "reaper-uncommitted"    // a dead node's jobs released, not committed
@@ -33,7 +35,7 @@ const (
 var commitPoints = []commitPoint{
 	relayClaimed, relayCommitted, senderBeforePost, senderAfterPost,
 	recorderBefore, recorderUncommitted, recorderCommitted,
-	workerFetched, workerHandedOver, backlogFetched, backlogHandedOver, reaperUncommitted, reaperCommitted,
+	workerFetched, workerHandedOver, splitUncommitted, splitCommitted, backlogFetched, backlogHandedOver, reaperUncommitted, reaperCommitted,
 	sweepUncommitted, sweepCommitted, auditUncommitted, auditCommitted,
 	trimStaged, trimUncommitted, trimCommitted, redeliverWritten, redeliverCommitted,
 }

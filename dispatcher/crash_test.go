@@ -289,6 +289,46 @@ func TestCrash_OfTheReaperLosesNothing(t *testing.T) {
 	}
 }
 
+// Small chunks of several endpoints are one job. Whoever takes it over gives each
+// endpoint its own.
+func TestCrash_OfTheSplitOfAParcelLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, at := range []commitPoint{splitUncommitted, splitCommitted} {
+		t.Run(string(at), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			const endpoints = 20
+			receivers := make([]*receiver, endpoints)
+			for i := range receivers {
+				receivers[i] = newReceiver(t, nil)
+				b.endpoint(t, receivers[i].URL)
+			}
+			tx, err := b.Pool.Begin(t.Context()) // both events come in one batch
+			must(t, err)
+			committed := map[string]bool{}
+			for range 2 {
+				id, err := outbox.Publish(t.Context(), tx, outbox.Event{Type: "order.paid", Payload: json.RawMessage(`{}`)})
+				must(t, err)
+				committed[id.String()] = true
+			}
+			must(t, tx.Commit(t.Context()))
+			startNode(t, nodeOrder{URL: b.URL, KillAt: relayCommitted, KillAfter: 1, Grace: time.Minute}).killed(t)
+			if n := value[int](t, b.Pool, `SELECT count(*) FROM river.river_job WHERE kind = 'deliver'`); n != 1 {
+				t.Errorf("%d jobs for two deliveries to each of %d endpoints, want 1", n, endpoints)
+			}
+			startNode(t, nodeOrder{URL: b.URL, KillAt: at, KillAfter: 1, Grace: time.Minute}).killed(t)
+			b.run(t)
+			settled(t, b.Pool)
+			for _, r := range receivers {
+				r.check(t, committed, 0)
+			}
+			if l := balanced(t, b.Pool); l.Deliveries[Delivered] != 2*endpoints {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
 func TestCrash_OfTheSweepLosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, at := range []commitPoint{sweepUncommitted, sweepCommitted} {
@@ -398,6 +438,7 @@ func TestCrash_CoversEveryCommitPoint(t *testing.T) {
 		relayClaimed: "relayClaimed", relayCommitted: "relayCommitted", senderBeforePost: "senderBeforePost",
 		senderAfterPost: "senderAfterPost", recorderBefore: "recorderBefore", recorderUncommitted: "recorderUncommitted",
 		recorderCommitted: "recorderCommitted", workerFetched: "workerFetched", workerHandedOver: "workerHandedOver",
+		splitUncommitted: "splitUncommitted", splitCommitted: "splitCommitted",
 		backlogFetched: "backlogFetched", backlogHandedOver: "backlogHandedOver",
 		reaperUncommitted: "reaperUncommitted", reaperCommitted: "reaperCommitted", sweepUncommitted: "sweepUncommitted",
 		sweepCommitted: "sweepCommitted", auditUncommitted: "auditUncommitted", auditCommitted: "auditCommitted",

@@ -68,6 +68,9 @@
 //   - worker-fetched: River's job is running and its node is dead: the reaper
 //     releases it.
 //   - worker-handed-over: the same; the job may not be snoozed yet.
+//   - split-uncommitted: rolled back; the dead node's parcel is split by another.
+//   - split-committed: each endpoint's part has a job of its own; the parcel's is
+//     released by the reaper and finds nothing.
 //   - backlog-fetched: River's job of a backlog is running and its node is dead:
 //     the reaper releases it.
 //   - backlog-handed-over: a piece of the backlog may have been sent; its

@@ -27,6 +27,7 @@ func (b *bundle) wantRow(t *testing.T, d *delivery, want string) {
 // late is another process's hold on the same delivery, taken at the same moment.
 func late(d *delivery) *delivery {
 	c := &chunk{jobID: d.chunk.jobID, endpointID: d.chunk.endpointID, deliveries: make([]delivery, 1), lease: d.chunk.lease}
+	(&parcel{}).pack(c)
 	twin := &c.deliveries[0]
 	*twin = delivery{chunk: c, id: d.id, event: d.event, attempts: d.attempts, scheduleStart: d.scheduleStart}
 	return twin

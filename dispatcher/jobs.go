@@ -27,15 +27,15 @@ const (
 // rescues would only be work for the sweep.
 const maxJobAttempts = 32767
 
-// deliverArgs is the River job that owns a chunk. Which deliveries those are says
+// deliverArgs is the River job that owns a parcel. Which deliveries those are says
 // their column job_id alone.
 type deliverArgs struct {
-	// Endpoint is the endpoint's id, for people who read River's tables.
-	Endpoint string `json:"endpoint"`
+	// Endpoint is the endpoint's id; empty where the deliveries are several endpoints'.
+	Endpoint string `json:"endpoint,omitempty"`
 	// Node is the node that has the chunk since the relay's transaction; empty
 	// for a job that waits for River.
 	Node string `json:"node,omitempty"`
-	// First and Last bound the chunk's ids while its deliveries are in no index
+	// First and Last bound the parcel's ids while its deliveries are in no index
 	// by job, which is from a hand-off to the first result.
 	First DeliveryID `json:"first,omitzero"`
 	Last  DeliveryID `json:"last,omitzero"`
@@ -54,10 +54,16 @@ func deliverJob(endpoint subscriptions.EndpointID, at time.Time) river.InsertMan
 	return insertParams(deliverArgs{Endpoint: endpoint.String()}, at)
 }
 
-// handedOffJob is the job of a chunk that a node has, until the lease ends.
-func handedOffJob(c *chunk, node string, leaseEnds time.Time) river.InsertManyParams {
-	first, last := c.deliveries[0].id, c.deliveries[len(c.deliveries)-1].id
-	return insertParams(deliverArgs{Endpoint: c.endpointID.String(), Node: node, First: first, Last: last}, leaseEnds)
+// handedOffJob is the job of the chunks of one parcel that a node has, until the lease
+// ends.
+func handedOffJob(chunks []*relayedChunk, node string, leaseEnds time.Time) river.InsertManyParams {
+	args := deliverArgs{Node: node, First: chunks[0].deliveries[0].id}
+	last := chunks[len(chunks)-1].deliveries
+	args.Last = last[len(last)-1].id
+	if len(chunks) == 1 {
+		args.Endpoint = chunks[0].endpointID.String()
+	}
+	return insertParams(args, leaseEnds)
 }
 
 func insertParams(args deliverArgs, at time.Time) river.InsertManyParams {

@@ -18,7 +18,7 @@ type lanes struct {
 
 	mu         sync.Mutex
 	byEndpoint map[subscriptions.EndpointID]*lane
-	held       map[int64]*chunk // by River job; the parts of backlogs are their owners'
+	held       map[int64]*chunk // by River job, one of its chunks; the parts of backlogs are their owners'
 	inHand     int              // deliveries reserved or taken on, and not settled
 	suspected  int              // of them those of suspect lanes
 	backlogged int              // of them those of backlogs
@@ -177,7 +177,7 @@ func (l *lanes) lane(sub *subscriptions.Subscription) *lane {
 }
 
 // settle notes that the results of n of the chunk's deliveries are committed,
-// or that they were let go; last says that these were all that were left.
+// or that they were let go; last says that nothing is left of its parcel.
 func (l *lanes) settle(c *chunk, n int, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -187,7 +187,7 @@ func (l *lanes) settle(c *chunk, n int, last bool) {
 	if c.owner != nil {
 		l.backlogged -= n
 	}
-	if last && l.held[c.jobID] == c { // a lost chunk's job may have come back as another
+	if held := l.held[c.jobID]; last && held != nil && held.parcel == c.parcel { // a lost one's job may have come back as another
 		delete(l.held, c.jobID)
 	}
 	l.tellFreed()
@@ -283,7 +283,7 @@ func (l *lanes) watch(before time.Time) {
 	}
 }
 
-// holds gives the chunk of a River job that is in this process's hands, or nil.
+// holds gives a chunk of a River job that is in this process's hands, or nil.
 func (l *lanes) holds(jobID int64) *chunk {
 	l.mu.Lock()
 	defer l.mu.Unlock()

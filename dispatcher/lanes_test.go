@@ -34,6 +34,7 @@ func someLanes(maxInHand int, send func(*delivery) result, results chan<- result
 
 func aChunk(endpoint subscriptions.EndpointID, job int64, n int) *chunk {
 	c := &chunk{jobID: job, endpointID: endpoint, deliveries: make([]delivery, n), lease: newLease(time.Now(), time.Hour)}
+	(&parcel{}).pack(c)
 	for i := range c.deliveries {
 		c.deliveries[i] = delivery{chunk: c, id: typeid.New[deliveryKind]()}
 	}
@@ -280,8 +281,8 @@ func TestLanes_SendEachDeliveryOnceWithinTheBound(t *testing.T) {
 	recorded := inBackground(func() {
 		for res := range results {
 			c := res.delivery.chunk
-			c.settled++
-			l.settle(c, 1, c.settled == len(c.deliveries))
+			c.parcel.settled++
+			l.settle(c, 1, c.parcel.settled == c.parcel.size)
 		}
 	})
 	var taking sync.WaitGroup

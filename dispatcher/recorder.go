@@ -220,20 +220,25 @@ func (r *recorder) writeResults(ctx context.Context, tx pgx.Tx, batch []result, 
 	return len(rows.ids), rows.counts(), r.tellDead(ctx, tx, dead)
 }
 
-// finishedJobs are those of the chunks whose last results are in the batch, unless
+// finishedJobs are those of the parcels whose last results are in the batch, unless
 // a delivery was let go because another node may have the job.
 func finishedJobs(batch []result) []int64 {
-	settled := map[*chunk]int{}
-	lost := map[*chunk]bool{}
+	settled := map[*parcel]int{}
+	lost := map[*parcel]bool{}
+	jobs := map[*parcel]int64{}
 	for _, res := range batch {
 		c := res.delivery.chunk
-		settled[c]++
-		lost[c] = lost[c] || c.lost || res.released == releasedLost
+		if c.parcel == nil {
+			continue // its backlog goes on
+		}
+		settled[c.parcel]++
+		lost[c.parcel] = lost[c.parcel] || c.parcel.lost || res.released == releasedLost
+		jobs[c.parcel] = c.jobID
 	}
 	var finished []int64
-	for c, n := range settled {
-		if c.owner == nil && !lost[c] && c.settled+n == len(c.deliveries) {
-			finished = append(finished, c.jobID)
+	for p, n := range settled {
+		if !lost[p] && p.settled+n == p.size {
+			finished = append(finished, jobs[p])
 		}
 	}
 	return finished
@@ -246,7 +251,10 @@ func (r *recorder) settle(batch []result) {
 	for _, res := range batch {
 		c := res.delivery.chunk
 		counts[c]++
-		c.lost = c.lost || res.released == releasedLost
+		if c.parcel != nil {
+			c.parcel.settled++
+			c.parcel.lost = c.parcel.lost || res.released == releasedLost
+		}
 		switch {
 		case c.owner != nil:
 			ofOwner[c.owner] = append(ofOwner[c.owner], res)
@@ -255,8 +263,7 @@ func (r *recorder) settle(batch []result) {
 		}
 	}
 	for c, n := range counts {
-		c.settled += n
-		r.lanes.settle(c, n, c.settled == len(c.deliveries))
+		r.lanes.settle(c, n, c.parcel != nil && c.parcel.settled == c.parcel.size)
 	}
 	for o, results := range ofOwner {
 		o.settled(results)

@@ -276,24 +276,25 @@ const takePositionsSQL = `SELECT min(nextval('posthorn.ordering_positions')) FRO
 // that are on their way.
 func (r *relay) giveOwners(ctx context.Context, tx pgx.Tx, b *batch) error {
 	var jobs []river.InsertManyParams
-	var chunks []*relayedChunk
+	var owned [][]*relayedChunk
+	for _, chunks := range b.parcels() {
+		jobs = append(jobs, handedOffJob(chunks, r.node, b.at.Add(r.lease)))
+		owned = append(owned, chunks)
+	}
 	for _, c := range b.chunks {
-		switch c.way {
-		case toSenders:
-			jobs = append(jobs, handedOffJob(&c.chunk, r.node, b.at.Add(r.lease)))
-		case toRiver:
+		if c.way == toRiver {
 			jobs = append(jobs, deliverJob(c.endpointID, dueNow))
-		default:
-			continue
+			owned = append(owned, []*relayedChunk{c})
 		}
-		chunks = append(chunks, c)
 	}
 	ids, err := insertJobs(ctx, r.jobs, tx, jobs)
 	if err != nil {
 		return err
 	}
-	for i, c := range chunks {
-		c.jobID = ids[i]
+	for i, chunks := range owned {
+		for _, c := range chunks {
+			c.jobID = ids[i]
+		}
 	}
 	return r.giveBacklogs(ctx, tx, b)
 }

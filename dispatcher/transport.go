@@ -31,7 +31,7 @@ const (
 // The connections that are kept for the next delivery.
 const (
 	maxIdle        = 4096
-	maxIdlePerHost = 256 // endpoints may share a host
+	maxIdlePerHost = 1024 // a thousand endpoints may share a host
 	// Shorter than the usual servers', so that they seldom close a connection as it is
 	// used again.
 	idleTimeout = 30 * time.Second

@@ -52,6 +52,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[deliverArgs]) error {
 	if _, err := w.directory.Refresh(ctx, w.pool); err != nil {
 		return err
 	}
+	if job.Args.Endpoint == "" {
+		return w.split(ctx, job)
+	}
 	endpoint, err := subscriptions.ParseEndpointID(job.Args.Endpoint)
 	if err != nil {
 		return err
@@ -119,6 +122,7 @@ func (w *worker) load(ctx context.Context, jobID int64, args deliverArgs) (*chun
 	if len(c.deliveries) == 0 {
 		return nil, nil
 	}
+	(&parcel{}).pack(c)
 	return c, nil
 }
 
