@@ -48,7 +48,7 @@ type recorder struct {
 const (
 	maxBatch = 1000
 	// A batch smaller than this waits a little for more; commits are what cost.
-	smallBatch = 400
+	smallBatch = 800
 	gatherTime = 20 * time.Millisecond
 )
 

@@ -43,17 +43,21 @@ const claimSQL = `
 
 // The same by turns: each tenant's first, then each one's second, and so on, of the
 // oldest that are pending and of the newest. Those in order are only taken from the
-// oldest of their kind, of which none is left out.
+// oldest of their kind, of which none is left out. Tenants are told apart by a hash,
+// which sorts in half the time; two of one hash share their turns.
 const claimByTurnsSQL = `
-	WITH looked_at AS (
-		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq LIMIT 10000)
+	WITH oldest AS MATERIALIZED (
+		SELECT seq, hashtext(tenant_id) AS tenant FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq LIMIT 10000
+	), looked_at AS (
+		SELECT seq, tenant FROM oldest
 		UNION ALL
-		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE ordered AND $2 ORDER BY seq LIMIT 10000)
-		UNION
-		(SELECT seq, tenant_id FROM posthorn.outbox_pending WHERE NOT ordered ORDER BY seq DESC LIMIT 5000)
+		(SELECT seq, hashtext(tenant_id) FROM posthorn.outbox_pending WHERE ordered AND $2 ORDER BY seq LIMIT 10000)
+		UNION ALL
+		(SELECT seq, hashtext(tenant_id) FROM posthorn.outbox_pending
+			WHERE NOT ordered AND seq > (SELECT max(seq) FROM oldest) ORDER BY seq DESC LIMIT 5000)
 	), turns AS (
 		SELECT seq FROM (
-			SELECT seq, row_number() OVER (PARTITION BY tenant_id ORDER BY seq) AS turn FROM looked_at
+			SELECT seq, row_number() OVER (PARTITION BY tenant ORDER BY seq) AS turn FROM looked_at
 		) t ORDER BY turn, seq LIMIT $1
 	)
 	DELETE FROM posthorn.outbox_pending
