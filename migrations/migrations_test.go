@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -15,15 +16,22 @@ import (
 	"github.com/posthorn/posthorn/migrations"
 )
 
-func TestFiles_AreNumberedWithoutGaps(t *testing.T) {
+func TestFiles_HaveNumbersOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	names, err := filepath.Glob("*.sql")
 	if err != nil || len(names) == 0 {
 		t.Fatal(names, err)
 	}
-	for i, name := range names {
-		if want := fmt.Sprintf("%05d_", i+1); !strings.HasPrefix(name, want) {
-			t.Errorf("file %d is %s, its name must begin with %s", i+1, name, want)
+	numbered := regexp.MustCompile(`^(\d{5})_[a-z_]+\.sql$`)
+	taken := map[string]string{}
+	for _, name := range names {
+		m := numbered.FindStringSubmatch(name)
+		if m == nil {
+			t.Errorf("%s does not begin with five digits and an underscore", name)
+		} else if other := taken[m[1]]; other != "" {
+			t.Errorf("%s and %s have the same number", name, other)
+		} else {
+			taken[m[1]] = name
 		}
 	}
 }
