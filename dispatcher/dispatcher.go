@@ -99,6 +99,11 @@ func (d *Dispatcher) recordingParts(telemetry *telemetry) {
 	}
 }
 
+// riverPoll is how often a queue is looked at that River was told nothing of: new jobs
+// announce themselves, due retries, woken backlogs and what a dead node had do not. It
+// is most of what an idle node does.
+const riverPoll = 250 * time.Millisecond
+
 // newRiver makes the client that works our jobs. A delivering job is only loaded
 // by its worker, so a few workers feed all lanes, and many would keep the relay and
 // the recorder from the database.
@@ -121,8 +126,8 @@ func (d *Dispatcher) newRiver(t *telemetry) (*river.Client[pgx.Tx], error) {
 		Schema:  migrations.RiverSchema,
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
-			queueDeliver:  {MaxWorkers: 4, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
-			queueBacklog:  {MaxWorkers: 3, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: 100 * time.Millisecond},
+			queueDeliver:  {MaxWorkers: 4, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: riverPoll},
+			queueBacklog:  {MaxWorkers: 3, FetchCooldown: 5 * time.Millisecond, FetchPollInterval: riverPoll},
 			queueMaintain: {MaxWorkers: 5}, // sweep, audit, maintain, and two that align
 		},
 		PeriodicJobs: []*river.PeriodicJob{

@@ -75,7 +75,7 @@ const transactionTimeout = 20 * time.Second
 // the looks, and have the producers' commits queue for one lock.
 const (
 	minPause = 2 * time.Millisecond
-	maxPause = 40 * time.Millisecond
+	maxPause = 50 * time.Millisecond
 	// pauseGrowth makes the pause a fixed part of the time without events.
 	pauseGrowth = 100
 )

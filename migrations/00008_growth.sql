@@ -67,6 +67,7 @@ DECLARE
     in_time text := format('created_at >= %L AND created_at < %L', since, until);
     by_id   text := format('>= %L AND %%1$s < %L', posthorn.uuid_floor(first), posthorn.uuid_floor(last + 1));
     columns text;
+    small   text;
     tab     posthorn.partitioned_tables;
     staged  bigint;
 BEGIN
@@ -76,7 +77,7 @@ BEGIN
             tab.name || suffix, tab.name, tab.fillfactor);
     END LOOP;
     -- The limit on payloads may have been lowered since; NOT VALID is what the table has.
-    EXECUTE format('ALTER TABLE posthorn.%I DROP CONSTRAINT payload_is_small_enough', 'outbox' || suffix);
+    EXECUTE format('ALTER TABLE posthorn.%I DROP CONSTRAINT IF EXISTS payload_is_small_enough', 'outbox' || suffix);
 
     CREATE TEMPORARY TABLE staying ON COMMIT DROP AS
         SELECT event_id, created_at FROM posthorn.needed_events(since, until);
@@ -106,9 +107,11 @@ BEGIN
     EXECUTE format('ALTER TABLE posthorn.%I ADD CONSTRAINT in_time CHECK (%s)', 'routings' || suffix, in_time);
     EXECUTE format('ALTER TABLE posthorn.%I ADD CONSTRAINT in_time CHECK (id %s)', 'deliveries' || suffix, format(by_id, 'id'));
     EXECUTE format('ALTER TABLE posthorn.%I ADD CONSTRAINT in_time CHECK (delivery_id %s)', 'attempts' || suffix, format(by_id, 'delivery_id'));
-    EXECUTE format('ALTER TABLE posthorn.%I ADD CONSTRAINT payload_is_small_enough %s NOT VALID', 'outbox' || suffix,
-        (SELECT regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', '') FROM pg_constraint
-            WHERE conrelid = 'posthorn.outbox'::regclass AND conname = 'payload_is_small_enough'));
+    SELECT regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', '') INTO small FROM pg_constraint
+        WHERE conrelid = 'posthorn.outbox'::regclass AND conname = 'payload_is_small_enough';
+    IF FOUND THEN
+        EXECUTE format('ALTER TABLE posthorn.%I ADD CONSTRAINT payload_is_small_enough %s NOT VALID', 'outbox' || suffix, small);
+    END IF;
     RETURN staged;
 END
 $$;

@@ -118,8 +118,12 @@ func List(ctx context.Context, pool *pgxpool.Pool) ([]Status, error) {
 		return nil, err
 	}
 	var list []Status
-	for i, name := range names { // Glob sorts, and the numbers have no gaps: a test holds them to it
-		list = append(list, Status{Name: name, Applied: applied[int64(i+1)]})
+	for _, name := range names { // Glob sorts
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Status{Name: name, Applied: applied[version]})
 	}
 	rivers, err := m.rivers()
 	if err != nil {

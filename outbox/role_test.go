@@ -149,6 +149,43 @@ func TestProducerRole_HasNoOtherPrivilege(t *testing.T) {
 	}
 }
 
+// The functions that check an insert run with their owner's rights: what a producer
+// calls by the same names must not come in their way.
+func TestProducerRole_CannotPutItsOwnFunctionsIntoTheChecks(t *testing.T) {
+	t.Parallel()
+	db := pgtest.OwnServer(t)
+	shop := asShop(t, db)
+	execute(t, db.Pool, `CREATE SCHEMA evil AUTHORIZATION shop`)
+	script := `SET search_path = evil, pg_temp, pg_catalog;
+		CREATE TEMP TABLE inserted (id uuid, created_at timestamptz, tenant_id text, ordering_key text);`
+	for _, f := range []string{`octet_length(text) RETURNS int`, `length(text) RETURNS int`, `pg_column_size(json) RETURNS int`,
+		`pg_column_compression(json) RETURNS text`, `max_payload_bytes() RETURNS int`, `"left"(text, int) RETURNS text`,
+		`octet_length(json) RETURNS int`, `refuse(text) RETURNS boolean`,
+		`yes(text, text) RETURNS boolean`, `yes(int, int) RETURNS boolean`, `yes(timestamptz, timestamptz) RETURNS boolean`} {
+		script += `CREATE FUNCTION evil.` + f + ` LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''called as %'', current_user; END';`
+	}
+	for _, o := range []string{`~`, `!~`, `!~~`, `<>`, `=`, `<=`, `>=`, `<`, `>`} {
+		for _, of := range []string{`text`, `int`, `timestamptz`} {
+			if of == `text` || o[0] != '~' && o[0] != '!' {
+				script += `CREATE OPERATOR evil.` + o + ` (LEFTARG = ` + of + `, RIGHTARG = ` + of + `, FUNCTION = evil.yes);`
+			}
+		}
+	}
+	if _, err := shop.PgConn().Exec(t.Context(), script).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	const all = `INSERT INTO posthorn.outbox (tenant_id, event_type, payload, ordering_key, idempotency_key, traceparent, occurred_at)
+		VALUES ('shop_1', $1, '1', 'o', $2, '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', pg_catalog.now())`
+	for _, key := range []any{nil, "k"} {
+		if _, err := shop.Exec(t.Context(), all, "order.paid", key); err != nil {
+			t.Errorf("key %v: %v", key, err)
+		}
+	}
+	_, err := shop.Exec(t.Context(), all, "a b", nil)
+	wantRefusal(t, "a bad type", err, "23514", typeWords)
+	wantRows(t, db.Pool, 2, 2, 1)
+}
+
 func TestProducerRole_PublishesFromGo(t *testing.T) {
 	t.Parallel()
 	db := pgtest.OwnServer(t)
