@@ -41,8 +41,8 @@ var damages = map[string]struct {
 	"a routed event is gone":         {by: `DELETE FROM posthorn.outbox WHERE id = (SELECT event_id FROM posthorn.routings LIMIT 1)`, want: 1},
 	"an unrouted event is unlisted":  {by: `DELETE FROM posthorn.outbox_pending`, want: 1, live: true},
 	"a routed event is listed":       {by: `INSERT INTO posthorn.outbox_pending (event_id, created_at) SELECT event_id, created_at FROM posthorn.routings LIMIT 1`, want: 1, live: true},
-	"a job is gone":                  {by: `DELETE FROM river.river_job WHERE id = (SELECT min(id) FROM river.river_job)`, want: 2, live: true},
-	"a job is finished":              {by: `UPDATE river.river_job SET state = 'completed', finalized_at = now() WHERE id = (SELECT min(id) FROM river.river_job)`, want: 2, live: true},
+	"a job is gone":                  {by: `DELETE FROM river.river_job WHERE id = (SELECT min(id) FROM river.river_job)`, want: 4, live: true}, // it owned what both endpoints get
+	"a job is finished":              {by: `UPDATE river.river_job SET state = 'completed', finalized_at = now() WHERE id = (SELECT min(id) FROM river.river_job)`, want: 4, live: true},
 	"a job belongs to nobody":        {by: `UPDATE posthorn.deliveries SET job_id = NULL WHERE id = (SELECT min(id::text)::uuid FROM posthorn.deliveries)`, want: 1, live: true},
 	"nothing":                        {by: `SELECT 1`, want: 0, live: true},
 }
