@@ -18,7 +18,7 @@ func TestShutdown_ARollingRestartRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	quick, ordered, limited := newReceiver(t, nil), newReceiver(t, nil), newReceiver(t, func(http.ResponseWriter, *http.Request) {
-		<-time.After(20 * time.Millisecond) // a receiver with work to do: requests are under way at every moment
+		<-time.After(5 * time.Millisecond) // a receiver with work to do: requests are under way at every moment
 	})
 	b.endpoint(t, quick.URL)
 	b.create(t, subscriptions.Draft{URL: ordered.URL, Ordering: subscriptions.ByKey})
@@ -30,7 +30,10 @@ func TestShutdown_ARollingRestartRepeatsNothing(t *testing.T) {
 	committed := make(chan map[string]bool, 1)
 	go func() {
 		ids := map[string]bool{}
+		pace := time.NewTicker(2 * time.Millisecond) // a little more than the slow receiver takes
+		defer pace.Stop()
 		for n := 0; publishing.Err() == nil; n++ {
+			<-pace.C
 			id := b.publish(t, outbox.Event{OrderingKey: string(rune('a' + n%7)), Payload: numbered(n)})
 			ids[id.String()] = true
 		}
