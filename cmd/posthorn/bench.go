@@ -15,7 +15,7 @@ import (
 // benchCommand is posthorn bench.
 type benchCommand struct {
 	Only         []string      `placeholder:"SECTION" help:"Measure only these, separated by commas: throughput, payloads, latency, idle, producer, isolation, backlog, stored. Default: all."`
-	Quick        bool          `help:"Measure less of everything, for a look in about two minutes. The defaults in brackets are then used."`
+	Quick        bool          `help:"Measure less of everything, for a look in about three minutes. The defaults in brackets are then used."`
 	DatabaseURL  string        `placeholder:"URL" help:"Measure on this database, which must be empty and is emptied afterwards; DATABASE_URL is not used. Default: a private PostgreSQL."`
 	Events       int           `placeholder:"N" help:"Deliveries of 1 KB that wait at the start of a drain. Default: 50000 (20000)."`
 	Endpoints    int           `placeholder:"N" help:"Endpoints of the case of many. Default: 1000."`

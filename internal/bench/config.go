@@ -23,7 +23,7 @@ type Config struct {
 	// Only are the sections to run, of Sections. Nil: all.
 	Only []string
 
-	// Quick measures less of everything, for a look in about two minutes.
+	// Quick measures less of everything, for a look in about three minutes.
 	Quick bool
 
 	// Events is how many deliveries of 1 KB wait at the start of a drain; the naive
