@@ -26,7 +26,7 @@ type benchCommand struct {
 	Case         string        `placeholder:"TEXT" help:"Of isolation only the cases whose names hold this."`
 	IdleFor      time.Duration `placeholder:"DURATION" help:"How long the idle processes are watched. Default: 10s (4s)."`
 	Backlog      int           `placeholder:"N" help:"Events of the large backlog. Default: 1000000 (100000)."`
-	Stored       int           `placeholder:"N" help:"Deliveries stored, beside which others are sent; a million takes 1.1 GB. Default: 1000000 (100000)."`
+	Stored       int           `placeholder:"N" help:"Deliveries stored, beside which others are sent; a million takes 1.2 GB. Default: 1000000 (100000)."`
 	JSON         bool          `name:"json" help:"Print JSON."`
 	SVG          string        `name:"svg" placeholder:"FILE" help:"Draw the figures into this file too."`
 	Role         string        `hidden:"" help:"Be this process of a benchmark: receiver, sender or naive."`

@@ -203,8 +203,10 @@ type Percentiles struct {
 type ListTime struct {
 	// Name is the list with its filters.
 	Name string `json:"name"`
-	// SlowestMS is the slowest of three.
-	SlowestMS float64 `json:"slowest_ms"`
+	// FirstMS is the first time, when its pages may be on the disk only, and NextMS the
+	// slower of the two that follow.
+	FirstMS float64 `json:"first_ms"`
+	NextMS  float64 `json:"next_ms"`
 }
 
 const settingsSQL = `SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')`

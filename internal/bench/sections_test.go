@@ -157,7 +157,7 @@ func TestStored_ComparesFullWithEmpty(t *testing.T) {
 		}
 	}
 	for _, l := range s.Lists {
-		if l.SlowestMS <= 0 {
+		if l.FirstMS <= 0 || l.NextMS <= 0 {
 			t.Errorf("%+v", l)
 		}
 	}
