@@ -14,6 +14,10 @@ import (
 // is here, where both databases have one in each round.
 const storedLatencyShare = 4
 
+// storedWarmUpShare is how much less is sent to warm up a turn's new sender than is
+// measured of it, or than warms up a sender that has many turns.
+const storedWarmUpShare = 4
+
 // errTwoDatabases is the error of asking for the section on a database of the caller's.
 var errTwoDatabases = errors.New("the section needs two databases at once, and is measured on a private PostgreSQL only: leave out --database-url")
 
@@ -131,7 +135,9 @@ func (s *side) turn(ctx context.Context) error {
 	defer s.lab.stopSender()
 	config := s.lab.suite.config
 	waits := load{name: "one", events: config.Events, tenants: 1, perEvent: 1, payload: payloadOf(payloadBytes)}
-	if _, err := s.lab.drain(ctx, waits); err != nil { // a new sender's first one is not measured
+	few := waits
+	few.events = max(1, waits.events/storedWarmUpShare)
+	if _, err := s.lab.drain(ctx, few); err != nil {
 		return err
 	}
 	done, err := s.lab.drain(ctx, waits)
@@ -144,7 +150,7 @@ func (s *side) turn(ctx context.Context) error {
 	}
 	during := config.LatencyFor / storedLatencyShare
 	for i, rate := range latencyRates {
-		if _, err := s.lab.latency(ctx, rate, min(warmUpFor, during)); err != nil {
+		if _, err := s.lab.latency(ctx, rate, min(warmUpFor, during)/storedWarmUpShare); err != nil {
 			return err
 		}
 		measured, err := s.lab.latency(ctx, rate, during)
