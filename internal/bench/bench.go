@@ -42,7 +42,7 @@ type suite struct {
 	report   *Report
 }
 
-// Run measures. With the defaults it takes about eight minutes on two cores, of
+// Run measures. With the defaults it takes eight to nine minutes on two cores, of
 // which it tells by Config.Progress.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	c, err := c.withDefaults()
