@@ -46,7 +46,7 @@ mutants: postgres ## Plant bugs into a copy, one by one; each must fail its test
 check: format vet lint generated modules plantable ## Check format, lint, generated files and modules.
 
 .PHONY: bench
-bench: build ## Measure this machine, in about six minutes; BENCH=--quick in two.
+bench: build ## Measure this machine, in eight to nine minutes; BENCH=--quick in three.
 	@bin/posthorn bench $(BENCH)
 
 # --- what test needs ---------------------------------------------------------

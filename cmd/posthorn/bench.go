@@ -14,18 +14,19 @@ import (
 
 // benchCommand is posthorn bench.
 type benchCommand struct {
-	Only         []string      `placeholder:"SECTION" help:"Measure only these, separated by commas: throughput, payloads, latency, idle, producer, isolation, backlog. Default: all."`
-	Quick        bool          `help:"Measure less of everything, for a look in about two minutes. The defaults in brackets are then used."`
+	Only         []string      `placeholder:"SECTION" help:"Measure only these, separated by commas: throughput, payloads, latency, idle, producer, isolation, backlog, stored. Default: all."`
+	Quick        bool          `help:"Measure less of everything, for a look in about three minutes. The defaults in brackets are then used."`
 	DatabaseURL  string        `placeholder:"URL" help:"Measure on this database, which must be empty and is emptied afterwards; DATABASE_URL is not used. Default: a private PostgreSQL."`
-	Events       int           `placeholder:"N" help:"Deliveries of 1 KB that wait at the start of a drain. Default: 20000 (10000)."`
+	Events       int           `placeholder:"N" help:"Deliveries of 1 KB that wait at the start of a drain. Default: 50000 (20000)."`
 	Endpoints    int           `placeholder:"N" help:"Endpoints of the case of many. Default: 1000."`
 	Rounds       int           `placeholder:"N" help:"How often the cases take turns; medians are printed. Default: 5 (2)."`
-	LatencyFor   time.Duration `placeholder:"DURATION" help:"How long events are published at each rate. Default: 10s (4s)."`
+	LatencyFor   time.Duration `placeholder:"DURATION" help:"How long events are published at each rate, a quarter of it in each turn beside what is stored. Default: 10s (4s)."`
 	ProducerFor  time.Duration `placeholder:"DURATION" help:"How long each turn of the producers is. Default: 2s (500ms)."`
 	IsolationFor time.Duration `placeholder:"DURATION" help:"How long each case of isolation lasts. Default: 20s (5s)."`
 	Case         string        `placeholder:"TEXT" help:"Of isolation only the cases whose names hold this."`
 	IdleFor      time.Duration `placeholder:"DURATION" help:"How long the idle processes are watched. Default: 10s (4s)."`
 	Backlog      int           `placeholder:"N" help:"Events of the large backlog. Default: 1000000 (100000)."`
+	Stored       int           `placeholder:"N" help:"Deliveries stored, beside which others are sent; a million takes 1.2 GB. Default: 1000000 (100000)."`
 	JSON         bool          `name:"json" help:"Print JSON."`
 	SVG          string        `name:"svg" placeholder:"FILE" help:"Draw the figures into this file too."`
 	Role         string        `hidden:"" help:"Be this process of a benchmark: receiver, sender or naive."`
@@ -44,7 +45,7 @@ func (c *benchCommand) Run(ctx context.Context, s *streams) error {
 	report, err := bench.Run(ctx, bench.Config{
 		Executable: executable, DatabaseURL: c.DatabaseURL, Only: c.Only, Quick: c.Quick, Events: c.Events, Endpoints: c.Endpoints,
 		Rounds: c.Rounds, LatencyFor: c.LatencyFor, ProducerFor: c.ProducerFor, IsolationFor: c.IsolationFor, Case: c.Case,
-		IdleFor: c.IdleFor, Backlog: c.Backlog, Progress: s.err,
+		IdleFor: c.IdleFor, Backlog: c.Backlog, Stored: c.Stored, Progress: s.err,
 		Logger: slog.New(slog.NewTextHandler(s.err, nil)),
 	})
 	if err != nil {

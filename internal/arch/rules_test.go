@@ -39,7 +39,7 @@ var inModule = map[string]allowed{
 		"it reads files, to compare them with the code"},
 
 	"internal/arch":      {nil, "it judges the others from outside"},
-	"internal/bench":     {[]string{"migrations", "outbox", "subscriptions", "webhook", "internal/devdb", "internal/netguard"}, "it measures the service from outside, in processes that cmd wires"},
+	"internal/bench":     {[]string{"dispatcher", "migrations", "outbox", "subscriptions", "webhook", "internal/devdb", "internal/netguard", "internal/volume"}, "it measures the service from outside, in processes that cmd wires; of the dispatcher it times the lists"},
 	"internal/collector": {nil, "it knows the process, not what the process does"},
 	"internal/doctor":    {[]string{"dispatcher", "migrations", "subscriptions"}, "whoever shows a diagnosis, on a terminal or a page, asks for the same one"},
 	"internal/devdb":     {nil, "a PostgreSQL server knows nothing of what is kept in it"},

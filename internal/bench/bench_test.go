@@ -66,7 +66,7 @@ func tiny(t *testing.T, only ...string) Config {
 	t.Helper()
 	return Config{
 		Executable: os.Args[0], Only: only, Events: 200, Endpoints: 7, Rounds: 2, LatencyFor: 100e6, IsolationFor: 200e6,
-		Case: "2 answer 500", ProducerFor: 20e6, Backlog: 300, IdleFor: 50e6, Progress: t.Output(),
+		Case: "2 answer 500", ProducerFor: 20e6, Backlog: 300, Stored: 2000, IdleFor: 50e6, Progress: t.Output(),
 	}
 }
 

@@ -23,11 +23,11 @@ type Config struct {
 	// Only are the sections to run, of Sections. Nil: all.
 	Only []string
 
-	// Quick measures less of everything, for a look in about two minutes.
+	// Quick measures less of everything, for a look in about three minutes.
 	Quick bool
 
 	// Events is how many deliveries of 1 KB wait at the start of a drain; the naive
-	// design gets a tenth. Default: 20,000; 10,000.
+	// design gets one in 25. Default: 50,000; 20,000.
 	Events int
 
 	// Endpoints is how many endpoints the case of many has. Default: 1,000; 1,000.
@@ -36,7 +36,8 @@ type Config struct {
 	// Rounds is how often the cases take turns. Default: 5; 2.
 	Rounds int
 
-	// LatencyFor is how long events are published at each rate. Default: 10 s; 4 s.
+	// LatencyFor is how long events are published at each rate; a quarter of it in each
+	// turn beside what is stored. Default: 10 s; 4 s.
 	LatencyFor time.Duration
 
 	// IsolationFor is how long each case of isolation lasts. Default: 20 s; 5 s.
@@ -51,6 +52,10 @@ type Config struct {
 
 	// Backlog is how many events the large backlog has. Default: 1,000,000; 100,000.
 	Backlog int
+
+	// Stored is how many deliveries are stored beside which others are sent. Default:
+	// 1,000,000; 100,000.
+	Stored int
 
 	// IdleFor is how long the idle processes are watched. Default: 10 s; 4 s.
 	IdleFor time.Duration
@@ -70,13 +75,14 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("bench: there is no section %q, but %s", name, strings.Join(names, ", "))
 		}
 	}
-	choose(c.Quick, &c.Events, 20_000, 10_000)
+	choose(c.Quick, &c.Events, 50_000, 20_000)
 	choose(c.Quick, &c.Endpoints, 1000, 1000)
 	choose(c.Quick, &c.Rounds, 5, 2)
 	choose(c.Quick, &c.LatencyFor, 10*time.Second, 4*time.Second)
 	choose(c.Quick, &c.IsolationFor, 20*time.Second, 5*time.Second)
 	choose(c.Quick, &c.ProducerFor, 2*time.Second, 500*time.Millisecond)
 	choose(c.Quick, &c.Backlog, 1_000_000, 100_000)
+	choose(c.Quick, &c.Stored, 1_000_000, 100_000)
 	choose(c.Quick, &c.IdleFor, 10*time.Second, 4*time.Second)
 	if c.Progress == nil {
 		c.Progress = io.Discard

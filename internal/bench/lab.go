@@ -79,9 +79,7 @@ func (l *lab) open(ctx context.Context) error {
 
 // close ends the sender and throws the database away.
 func (l *lab) close() {
-	if l.sender != nil {
-		l.sender.stop()
-	}
+	l.stopSender()
 	if l.pool != nil {
 		l.pool.Close()
 	}

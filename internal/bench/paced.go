@@ -24,10 +24,11 @@ type paced struct {
 	during time.Duration
 }
 
-// publishSteadily commits so many events in a second, tenant by tenant in turn, each
-// in a transaction of its own. The due times are fixed before it begins.
+// publishSteadily commits so many events in a second, and one at least, tenant by
+// tenant in turn, each in a transaction of its own. The due times are fixed before it
+// begins.
 func (l *lab) publishSteadily(ctx context.Context, tenants []string, perSecond float64, during time.Duration) (paced, error) {
-	n := int64(perSecond * during.Seconds())
+	n := max(1, int64(perSecond*during.Seconds()))
 	begin := time.Now()
 	var next atomic.Int64
 	var mu sync.Mutex

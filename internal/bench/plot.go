@@ -17,14 +17,17 @@ const (
 	plotHeading = 44
 )
 
-// plotStyle is readable on light and on dark pages, whose background shows through.
+// plotStyle is readable on light and on dark pages. It brings its background along: an
+// image may be told of another scheme than the page's around it.
 const plotStyle = `
+.page { fill: #ffffff; }
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .heading { font-weight: 600; }
 .figure { fill: #59636e; }
 .yardstick { fill: #afb8c1; }
 .ours { fill: #0969da; }
 @media (prefers-color-scheme: dark) {
+  .page { fill: #0d1117; }
   text { fill: #e6edf3; }
   .figure { fill: #9198a1; }
   .yardstick { fill: #57606a; }
@@ -57,6 +60,7 @@ func (r *Report) Plot() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %[1]d %d\" role=\"img\">\n", plotWidth, height, height)
 	fmt.Fprintf(&b, "<title>posthorn bench</title>\n<style>%s</style>\n", plotStyle)
+	fmt.Fprintf(&b, "<rect class=\"page\" width=\"%d\" height=\"%d\" rx=\"6\"/>\n", plotWidth, height)
 	top := 0
 	for _, c := range charts {
 		c.draw(&b, top)

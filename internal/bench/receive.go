@@ -46,8 +46,8 @@ func Receive(stdin io.Reader, stdout io.Writer) error {
 	return nil
 }
 
-// counter counts POSTs; GET reads the counts, DELETE resets them and lets go of the
-// requests that hang.
+// counter counts POSTs; GET reads the counts, or all latencies at pathTimed, DELETE
+// resets them and lets go of the requests that hang.
 type counter struct {
 	n         atomic.Int64
 	tired     atomic.Int64 // POSTs to pathTires
@@ -82,7 +82,11 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.MethodDelete:
 		c.reset()
 	default:
-		json.NewEncoder(w).Encode(c.tally()) //nolint:errcheck // the client will see
+		var answer any = c.tally()
+		if r.URL.Path == pathTimed {
+			answer = c.each()
+		}
+		json.NewEncoder(w).Encode(answer) //nolint:errcheck // the client will see
 	}
 }
 
@@ -155,4 +159,11 @@ func (c *counter) tally() tally {
 		t.P50, t.P99, t.Max, t.Timed = c.latencies[n/2], c.latencies[n*99/100], c.latencies[n-1], int64(n)
 	}
 	return t
+}
+
+// each is what was timed, in milliseconds.
+func (c *counter) each() []float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return collect(c.latencies, milliseconds)
 }

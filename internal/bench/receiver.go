@@ -23,8 +23,8 @@ func startReceiver(ctx context.Context, executable string) (*receiver, error) {
 	return &receiver{part: p, url: url}, err
 }
 
-func (r *receiver) ask(ctx context.Context, method string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, method, r.url, nil)
+func (r *receiver) ask(ctx context.Context, method, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, r.url+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (r *receiver) ask(ctx context.Context, method string) (*http.Response, erro
 
 // reset has it count from zero.
 func (r *receiver) reset(ctx context.Context) error {
-	response, err := r.ask(ctx, http.MethodDelete)
+	response, err := r.ask(ctx, http.MethodDelete, "/")
 	if err != nil {
 		return err
 	}
@@ -46,12 +46,24 @@ func (r *receiver) reset(ctx context.Context) error {
 
 func (r *receiver) tally(ctx context.Context) (tally, error) {
 	var t tally
-	response, err := r.ask(ctx, http.MethodGet)
+	response, err := r.ask(ctx, http.MethodGet, "/")
 	if err != nil {
 		return t, err
 	}
 	defer response.Body.Close()
 	return t, json.NewDecoder(response.Body).Decode(&t)
+}
+
+// latencies are those of all timed requests, in milliseconds.
+func (r *receiver) latencies(ctx context.Context) ([]float64, error) {
+	response, err := r.ask(ctx, http.MethodGet, pathTimed)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var all []float64
+	err = json.NewDecoder(response.Body).Decode(&all)
+	return all, err
 }
 
 // The receiver is asked often enough that the wait for the last request is short,

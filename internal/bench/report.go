@@ -24,6 +24,7 @@ type Report struct {
 	Producer   []Producer  `json:"producer,omitempty"`
 	Isolation  []Isolation `json:"isolation,omitempty"`
 	Backlog    *Backlog    `json:"backlog,omitempty"`
+	Stored     *Stored     `json:"stored,omitempty"`
 }
 
 // Machine is where it was measured.
@@ -153,6 +154,59 @@ type Backlog struct {
 	BeforeBytes   *int64   `json:"before_bytes"`
 	PeakBytes     *int64   `json:"peak_bytes"`
 	GrowthPercent *float64 `json:"growth_percent"`
+}
+
+// Stored is what sending costs beside much that is stored, to what it costs in empty
+// tables: two databases that took turns, of which "full" has it.
+type Stored struct {
+	// Deliveries is how many were stored, and FillSeconds how long that took, until
+	// they were vacuumed and on the disk.
+	Deliveries  int     `json:"deliveries"`
+	FillSeconds float64 `json:"fill_seconds"`
+	Rounds      int     `json:"rounds"`
+	// EmptyPerSecond and FullPerSecond are deliveries, from the commit of the waiting
+	// events to the last one received.
+	EmptyPerSecond float64 `json:"empty_per_second"`
+	FullPerSecond  float64 `json:"full_per_second"`
+	// Ratio is the median over the rounds of full to empty.
+	Ratio        float64 `json:"ratio"`
+	LowestRatio  float64 `json:"lowest_ratio"`
+	HighestRatio float64 `json:"highest_ratio"`
+	EmptyCPU     CPU     `json:"empty_cpu_per_delivery"`
+	FullCPU      CPU     `json:"full_cpu_per_delivery"`
+	// Latency has an entry for each rate.
+	Latency []StoredLatency `json:"latency"`
+	// Lists are the API's, on the full database.
+	Lists []ListTime `json:"lists"`
+}
+
+// StoredLatency is from commit to receipt in both databases.
+type StoredLatency struct {
+	PerSecond float64     `json:"per_second"`
+	Empty     Percentiles `json:"empty"`
+	Full      Percentiles `json:"full"`
+}
+
+// Percentiles are of several rounds.
+type Percentiles struct {
+	// P50MS and P99MS are medians over the rounds.
+	P50MS float64 `json:"p50_ms"`
+	P99MS float64 `json:"p99_ms"`
+	// PooledP50MS and PooledP99MS are of the events of all rounds together, which are
+	// so many.
+	Events      int     `json:"events"`
+	PooledP50MS float64 `json:"pooled_p50_ms"`
+	PooledP99MS float64 `json:"pooled_p99_ms"`
+}
+
+// ListTime is how long a list took at the database.
+type ListTime struct {
+	// Name is the list with its filters.
+	Name string `json:"name"`
+	// FirstMS is the first time, when its pages may be on the disk only, and NextMS the
+	// slower of the two that follow.
+	FirstMS float64 `json:"first_ms"`
+	NextMS  float64 `json:"next_ms"`
 }
 
 const settingsSQL = `SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')`

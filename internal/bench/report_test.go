@@ -29,6 +29,9 @@ func full() *Report {
 		Producer:  []Producer{{Connections: 1, PlainPerSecond: 900, OutboxPerSecond: 850, Ratio: 0.94}, {Connections: 8}},
 		Isolation: []Isolation{{Case: "90 of 100 <hang> & more", P99MS: 29}},
 		Backlog:   &Backlog{Events: 1_000_000, SmallEvents: 20_000, DeliveriesPerSecond: 22_000, GrowthPercent: pointerTo(7.0)},
+		Stored: &Stored{Deliveries: 20_000_000, FillSeconds: 354, Rounds: 5, EmptyPerSecond: 25_000, FullPerSecond: 24_000, Ratio: 0.96,
+			Latency: []StoredLatency{{PerSecond: 100, Empty: Percentiles{P99MS: 8}, Full: Percentiles{P99MS: 9}}},
+			Lists:   []ListTime{{Name: "deliveries, dead", FirstMS: 12.5, NextMS: 2}}},
 	}
 }
 
@@ -40,7 +43,7 @@ func TestReport_AsATableHasEverySection(t *testing.T) {
 	}
 	for _, want := range []string{
 		"2 cores", "raw net/http", "40,000", "naive", "posthorn, 1 endpoint ", "1,000 endpoints", "200 KB", "only 800 were published",
-		"1.5 %", "8 connections", "90 of 100", "1,000,000 events", "+7 %", "–",
+		"1.5 %", "8 connections", "90 of 100", "1,000,000 events", "+7 %", "–", "20,000,000 deliveries", "0.96", "100 events/s, p99", "deliveries, dead  12.5 ms  2.0 ms",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &b)

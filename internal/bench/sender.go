@@ -38,7 +38,7 @@ func untilEnd(ctx context.Context, stdin io.Reader) (context.Context, string, er
 const nodesSQL = `SELECT count(*) FROM posthorn.nodes`
 
 // startSender starts a sender on the lab's database and waits until it works: it
-// enters itself among the nodes first.
+// enters itself among the nodes first. One that was stopped has taken itself out.
 func (l *lab) startSender(ctx context.Context) error {
 	p, err := startPart(ctx, l.suite.config.Executable, RoleSender, l.url)
 	if err != nil {
@@ -60,4 +60,12 @@ func (l *lab) startSender(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stopSender ends the lab's sender, if it has one.
+func (l *lab) stopSender() {
+	if l.sender != nil {
+		l.sender.stop()
+	}
+	l.sender = nil
 }

@@ -49,6 +49,9 @@ func (r *Report) grids() []grid {
 	if r.Backlog != nil {
 		all = append(all, r.Backlog.grid())
 	}
+	if r.Stored != nil {
+		all = append(all, r.Stored.grid(), r.Stored.latencyGrid(), r.Stored.listsGrid())
+	}
 	return all
 }
 
