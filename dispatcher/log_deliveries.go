@@ -92,12 +92,12 @@ func (f DeliveryFilter) walk(l *look) {
 			l.endpoints += l.arg(" AND endpoint_id = ?", f.EndpointID)
 		}
 	case !f.EndpointID.IsZero():
-		scope.where = []string{l.arg("endpoint_id = ?", f.EndpointID)}
+		scope.of = l.arg("?::uuid", f.EndpointID)
 	default:
 		scope.along = true
 	}
 	with := func(where string, along bool) stream {
-		return stream{where: append([]string{where}, scope.where...), along: along && scope.along}
+		return stream{where: []string{where}, of: scope.of, along: along && scope.along}
 	}
 	rare := f.rare()
 	for _, status := range rare {

@@ -36,6 +36,7 @@ type look struct {
 // stream is an index to walk.
 type stream struct {
 	where []string // what the index serves
+	of    string   // unless empty, the endpoint whose rows they are, as an expression
 	along bool     // its rows lie in the table as they do in it
 	whole bool     // it is short, has no order, and is read to its end
 }
@@ -74,11 +75,17 @@ func (l *look) most(s stream, limit string) string {
 // walk is the subquery of a stream.
 func (l *look) walk(i int, limit string) string {
 	s := l.streams[i]
-	from, of, where := "", "NULL::uuid", slices.Concat(s.where, l.bounds)
+	from, of, where, order := "", "NULL::uuid", slices.Concat(s.where, l.bounds), " ORDER BY id DESC"
 	if l.endpoints != "" {
-		from, of, where = "of_tenant CROSS JOIN LATERAL ", "of_tenant.endpoint_id", append(where, "endpoint_id = of_tenant.endpoint_id")
+		from, s.of = "of_tenant CROSS JOIN LATERAL ", "of_tenant.endpoint_id"
+		of = s.of
 	}
-	order := " ORDER BY id DESC"
+	if s.of != "" {
+		// An endpoint that is equal to a value is no part of an order: PostgreSQL would see
+		// one by id alone, and walk the primary key past everybody else's rows.
+		where = append(where, "endpoint_id >= "+s.of, "endpoint_id <= "+s.of)
+		order = " ORDER BY endpoint_id DESC, id DESC"
+	}
 	if s.whole {
 		order = ""
 	}
