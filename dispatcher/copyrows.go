@@ -88,6 +88,7 @@ func (c *copyRows) copyTo(ctx context.Context, tx pgx.Tx, sql string) error {
 	c.b = binary.BigEndian.AppendUint16(c.b, 0xffff) // the end
 	defer c.forget()
 	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(c.b), sql); err != nil {
+		c.b = nil // the driver may be reading it still
 		return fmt.Errorf("copy: %w", err)
 	}
 	return nil

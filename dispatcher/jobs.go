@@ -116,7 +116,7 @@ const holder = `coalesce(attempted_by[array_upper(attempted_by, 1)], args->>'nod
 const leased = `(state IN ('scheduled', 'running') OR state = 'available' AND scheduled_at > now())`
 
 const (
-	// A finished chunk's job. Should River have it running just now, its own
+	// A finished parcel's job. Should River have it running just now, its own
 	// update finds nothing and is a no-op.
 	deleteJobsSQL = `DELETE FROM river.river_job WHERE id = ANY(ARRAY(
 		SELECT id FROM river.river_job WHERE id = ANY($1) ORDER BY id FOR UPDATE))`

@@ -25,7 +25,7 @@ import (
 
 // recorder commits results, many at a time: one transaction holds the attempts,
 // the deliveries' new states, the dead letters, the retries' River jobs, what was
-// let go of, the endpoints' health and the deletion of finished chunks' jobs. It is
+// let go of, the endpoints' health and the deletion of finished parcels' jobs. It is
 // one goroutine.
 type recorder struct {
 	pool      *pgxpool.Pool

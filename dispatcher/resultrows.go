@@ -14,8 +14,9 @@ import (
 const planByKeySQL = `SELECT set_config('enable_seqscan', 'off', true),
 	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
-// recordSQL writes results and returns the deliveries whose result counts: only while
-// it is unfinished and stands at the attempt that the result was made for (fencing).
+// recordSQL writes results and returns the places of those that count: only while the
+// delivery is unfinished and stands at the attempt that the result was made for
+// (fencing). Should a batch have two results of one delivery, one of them counts.
 //
 // That d.id is one of $1 and within bounds follows from the join; said again, the
 // one gives the rows by their key and the other opens only their partitions.
@@ -31,10 +32,10 @@ const recordSQL = `
 		finished_at = CASE WHEN r.status NOT IN ('retrying', 'held') THEN now() END,
 		ordering_position = CASE WHEN r.status IN ('retrying', 'held') THEN d.ordering_position END
 	FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bool[], $5::int[], $6::timestamptz[], $7::bigint[], $8::text[], $9::text[])
-	AS r (delivery_id, fence, status, sent, response_status, next_attempt_at, job_id, error_kind, error)
+	WITH ORDINALITY AS r (delivery_id, fence, status, sent, response_status, next_attempt_at, job_id, error_kind, error, place)
 	WHERE d.id = r.delivery_id AND d.id = ANY($1) AND d.id BETWEEN $10 AND $11
 	  AND d.attempts = r.fence AND d.status IN ('pending', 'retrying')
-	RETURNING d.id`
+	RETURNING r.place`
 
 // copyAttemptsSQL logs the attempts whose results count. Another's result has taken
 // the number of one that does not.
@@ -138,11 +139,11 @@ func (r *resultRows) arguments() []any {
 		unlessEmpty(r.errorKinds), unlessEmpty(r.errors), least, greatest}
 }
 
-// scanCounted reads which results counted.
+// scanCounted reads which results counted; the places begin with one.
 func (r *resultRows) scanCounted(rows pgx.Rows) error {
-	var id DeliveryID
-	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
-		r.counted[r.place[id]] = true
+	var place int64
+	_, err := pgx.ForEachRow(rows, []any{&place}, func() error {
+		r.counted[place-1] = true
 		return nil
 	})
 	return err

@@ -61,7 +61,7 @@ var (
 )
 
 const (
-	// The exchange wants the tables for itself, for milliseconds. Whoever comes
+	// The swap wants the tables for itself, for milliseconds. Whoever comes
 	// meanwhile queues behind the wait for them, so the wait is short and given up.
 	shortLockWaitSQL = `SET LOCAL lock_timeout = '100ms'`
 	swapSQL          = `SELECT posthorn.swap_days($1, $2)`
@@ -70,7 +70,8 @@ const (
 // swap puts what was staged in the days' place, or returns errStale or errBusy.
 func (r *retention) swap(ctx context.Context, d days) error {
 	for range lockTries {
-		err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		// READ COMMITTED, whatever the database's default: with the locks comes a newer look.
+		err := pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, shortLockWaitSQL); err != nil {
 				return err
 			}

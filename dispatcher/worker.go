@@ -12,7 +12,7 @@ import (
 	"github.com/posthorn/posthorn/subscriptions"
 )
 
-// worker takes over chunks from River: retries that have come due, and those of
+// worker takes over parcels from River: retries that have come due, and those of
 // nodes that died. It puts a chunk into its lane and keeps the job for a lease:
 // from there on the chunk goes the way of one that the relay handed off, and the
 // recorder deletes the job. What can't be sent now joins the endpoint's backlog.

@@ -119,7 +119,7 @@ $$;
 COMMENT ON FUNCTION posthorn.stage_days IS
     'Copies what is needed of these days into <table>_<first>_to_<last>_new; returns how many events that are.';
 
--- The exchange itself: with the tables locked, what has changed since it was staged is
+-- The swap itself: with the tables locked, what has changed since it was staged is
 -- brought up to date, the days' partitions are detached and the small ones attached.
 -- +goose StatementBegin
 CREATE FUNCTION posthorn.swap_days(first date, last date) RETURNS boolean
@@ -173,13 +173,22 @@ LANGUAGE plpgsql AS $$
 DECLARE
     suffix  text := to_char(first, '_YYYYMMDD') || to_char(last, '"_to_"YYYYMMDD"_new"');
     in_days text := format('d.id >= %L AND d.id < %L', posthorn.uuid_floor(first), posthorn.uuid_floor(last + 1));
+    since   timestamptz := first::timestamp AT TIME ZONE 'UTC';
+    until   timestamptz := (last + 1)::timestamp AT TIME ZONE 'UTC';
     columns text;
     missed  boolean;
 BEGIN
-    -- A delivery that was finished may have been retried by hand.
-    EXECUTE format('SELECT EXISTS (SELECT FROM posthorn.deliveries d WHERE %1$s AND d.aside IN (''retrying'', ''held'') AND NOT EXISTS (SELECT FROM posthorn.%2$I s WHERE s.id = d.id))
-        OR EXISTS (SELECT FROM posthorn.deliveries d WHERE %1$s AND d.next_attempt_at IS NOT NULL AND NOT EXISTS (SELECT FROM posthorn.%2$I s WHERE s.id = d.id))',
-        in_days, 'deliveries' || suffix) INTO missed;
+    -- A delivery that was finished may have been retried by hand, and have died again; a
+    -- producer's transaction that is older than the days may have committed.
+    EXECUTE format('
+        SELECT EXISTS (SELECT FROM posthorn.needed_events(%1$L, %2$L) n
+            WHERE EXISTS (SELECT FROM posthorn.outbox o
+                    WHERE o.id = n.event_id AND o.created_at = n.created_at AND o.created_at >= %1$L AND o.created_at < %2$L)
+                AND NOT EXISTS (SELECT FROM posthorn.%3$I s WHERE s.id = n.event_id AND s.created_at = n.created_at)
+            OR EXISTS (SELECT FROM posthorn.deliveries d
+                WHERE d.event_id = n.event_id AND d.event_created_at = n.created_at AND %4$s
+                    AND NOT EXISTS (SELECT FROM posthorn.%5$I s WHERE s.id = d.id)))',
+        since, until, 'outbox' || suffix, in_days, 'deliveries' || suffix) INTO missed;
     IF missed THEN
         RETURN false;
     END IF;
@@ -200,7 +209,7 @@ END
 $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION posthorn.refresh_staged IS
-    'Brings what was staged of these days up to date; false when a delivery is needed that was not staged. Its caller has the tables locked.';
+    'Brings what was staged of these days up to date; false when something is needed that was not staged. Its caller has the tables locked.';
 
 -- The minutes' account is of what stays. A minute that does not balance is counted
 -- again by the audit, event by event.
@@ -265,6 +274,21 @@ CREATE INDEX dead_letters_resolved_by_endpoint ON posthorn.dead_letters (endpoin
 CREATE INDEX dead_letters_by_resolution ON posthorn.dead_letters (resolved_at) WHERE resolved_at IS NOT NULL;
 
 -- +goose Down
+-- What a trim has left behind: tables that are partitions no longer, or not yet.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    left_over text;
+BEGIN
+    FOR left_over IN
+        SELECT c.relname FROM pg_class c JOIN posthorn.partitioned_tables t ON c.relname ~ ('^' || t.name || '_[0-9]{8}.*_(gone|new)$')
+        WHERE c.relnamespace = 'posthorn'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
+    LOOP
+        EXECUTE format('DROP TABLE posthorn.%I', left_over);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
 DROP INDEX posthorn.ledger_minutes_pending, posthorn.dead_letters_open_newest, posthorn.dead_letters_open_by_tenant, posthorn.dead_letters_open_by_endpoint,
     posthorn.dead_letters_resolved_newest, posthorn.dead_letters_resolved_by_tenant, posthorn.dead_letters_resolved_by_endpoint,
     posthorn.dead_letters_by_resolution, posthorn.deliveries_aside_newest, posthorn.deliveries_waiting_newest, posthorn.deliveries_waiting_by_endpoint;

@@ -42,7 +42,7 @@ BEGIN
     IF event.event_type IS NULL OR event.occurred_at IS NULL OR event.payload IS NULL OR event.tenant_id IS NULL THEN
         RETURN true;
     END IF;
-    IF event.event_type !~ '^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$' OR length(event.event_type) > 255 THEN
+    IF event.event_type !~ '^[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*$' OR length(event.event_type) > 255 THEN
         PERFORM posthorn.refuse(format('event_type %L must be dot-separated names of letters, digits and underscores, such as order.paid, and have at most 255 characters', left(event.event_type, 64)));
     ELSIF length(event.idempotency_key) NOT BETWEEN 1 AND 255 THEN
         PERFORM posthorn.refuse('idempotency_key must have 1 to 255 characters');
@@ -63,6 +63,9 @@ END
 $$;
 -- +goose StatementEnd
 
+-- No backslash stands in either: what one means is the session's to set
+-- (standard_conforming_strings), and the session is the producer's.
+--
 -- Every producer's statement pays for what stands here: one expression, which counts
 -- bytes, because those are at hand and characters are not. Setting a search_path would
 -- cost as much again, so every name and operator has its schema; otherwise a
@@ -72,7 +75,7 @@ CREATE FUNCTION posthorn.outbox_admit() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF NEW.idempotency_key IS NULL
-        AND NEW.event_type OPERATOR(pg_catalog.~) '^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$'
+        AND NEW.event_type OPERATOR(pg_catalog.~) '^[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*$'
         AND NEW.event_type OPERATOR(pg_catalog.!~~) 'posthorn.%'
         AND pg_catalog.octet_length(NEW.event_type) OPERATOR(pg_catalog.<=) 255
         AND pg_catalog.octet_length(NEW.tenant_id) OPERATOR(pg_catalog.>=) 1

@@ -13,6 +13,7 @@ import (
 
 	"github.com/posthorn/posthorn/internal/pgtest"
 	"github.com/posthorn/posthorn/internal/typeid"
+	"github.com/posthorn/posthorn/migrations"
 )
 
 const partitions = `
@@ -204,5 +205,17 @@ func TestCreatePartitions_WaitsForNoProducer(t *testing.T) {
 	}
 	if err := conn.QueryRow(t.Context(), `SELECT posthorn.create_partitions()`).Scan(&created); err != nil || created != 4 {
 		t.Errorf("created %d partitions beside an open producer's transaction: %v", created, err)
+	}
+}
+
+// A trim that was cut short leaves tables behind.
+func TestDown_TakesWhatATrimHasLeftBehind(t *testing.T) {
+	t.Parallel()
+	db := pgtest.OwnServer(t)
+	if _, err := db.Pool.Exec(t.Context(), `SELECT posthorn.stage_days('2020-01-01', '2020-01-01')`); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Down(t.Context(), db.URL); err != nil {
+		t.Error(err)
 	}
 }

@@ -151,6 +151,28 @@ func TestProducerRole_HasNoOtherPrivilege(t *testing.T) {
 
 // The functions that check an insert run with their owner's rights: what a producer
 // calls by the same names must not come in their way.
+// What a backslash means in a string is a setting of the session's, and functions are
+// read in the session.
+func TestProducerRole_CannotChangeWhatTheChecksSay(t *testing.T) {
+	t.Parallel()
+	db := pgtest.OwnServer(t)
+	shop := asShop(t, db)
+	execute(t, db.Pool, `ALTER ROLE shop SET standard_conforming_strings = off`)
+	if _, err := shop.Exec(t.Context(), `SET standard_conforming_strings = off`); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{`order"paid`, "order\npaid", "a|b", "order paid"} {
+		for _, sql := range []string{`INSERT INTO posthorn.outbox (event_type, payload) VALUES ($1, '1')`, `SELECT posthorn.publish($1, '1')`} {
+			if _, err := shop.Exec(t.Context(), sql, name); err == nil || !strings.Contains(err.Error(), "must be dot-separated names") {
+				t.Errorf("%q: %v", name, err)
+			}
+		}
+	}
+	if _, err := shop.Exec(t.Context(), `SELECT posthorn.publish('order.paid', '1')`); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestProducerRole_CannotPutItsOwnFunctionsIntoTheChecks(t *testing.T) {
 	t.Parallel()
 	db := pgtest.OwnServer(t)

@@ -106,6 +106,23 @@ func (c *conn) readHead(p *Progress) (*http.Response, error) {
 	return nil, errors.New("too many 1xx informational responses")
 }
 
+// longAgo, as a deadline, has a read return what is there already, and not wait.
+var longAgo = time.Unix(1, 0)
+
+// stale reports whether something has come over an unused connection: its end, or
+// what nobody has asked for. A request would be lost on it, or get another's answer.
+func (c *conn) stale() bool { return c.secure != nil && c.decrypted() || c.came() }
+
+// decrypted reports whether anything is left of what TLS has read from the socket. A
+// read whose deadline is past reads nothing more, and spoils nothing.
+func (c *conn) decrypted() bool {
+	if err := c.secure.SetReadDeadline(longAgo); err != nil {
+		return true
+	}
+	_, err := c.secure.Read(make([]byte, 1))
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // body gives the answer's body, which gives the connection back when it has been read
 // to its end, or at once where there is none.
 func (c *conn) body(response *http.Response, wroteAll bool) io.ReadCloser {
@@ -130,6 +147,9 @@ type body struct {
 
 // Read implements io.Reader.
 func (b *body) Read(to []byte) (int, error) {
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose // the connection may be another's by now
+	}
 	n, err := b.from.Read(to)
 	b.ended = b.ended || err == io.EOF
 	return n, err

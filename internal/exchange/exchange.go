@@ -99,7 +99,10 @@ func (c *Client) Close() {
 func (c *Client) connect(to *url.URL, deadline time.Time, p *Progress) (*conn, error) {
 	key := poolKey{to.Scheme, to.Host}
 	if kept := c.pool.take(key); kept != nil {
-		return kept, kept.SetDeadline(deadline)
+		if err := kept.SetDeadline(deadline); err == nil {
+			return kept, nil
+		}
+		kept.Conn.Close()
 	}
 	ctx, cancel := context.WithDeadline(p.watch(context.Background()), deadline)
 	defer cancel()
@@ -119,5 +122,9 @@ func (c *Client) connect(to *url.URL, deadline time.Time, p *Progress) (*conn, e
 		}
 		fresh.Conn = fresh.secure
 	}
-	return fresh, fresh.SetDeadline(deadline)
+	if err := fresh.SetDeadline(deadline); err != nil {
+		fresh.Conn.Close()
+		return nil, err
+	}
+	return fresh, nil
 }

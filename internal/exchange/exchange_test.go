@@ -204,6 +204,88 @@ func TestPost_NeverUsesAConnectionAgainThatIsNotClean(t *testing.T) {
 	}
 }
 
+// gathered is a connection that sends what is written to it when it is told to.
+type gathered struct {
+	net.Conn
+	mu      sync.Mutex
+	waiting []byte
+	gather  bool
+}
+
+// Write implements io.Writer.
+func (g *gathered) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.gather {
+		return g.Conn.Write(b)
+	}
+	g.waiting = append(g.waiting, b...)
+	return len(b), nil
+}
+
+// SetWriteDeadline does nothing: TLS ends its writing by one that is past.
+func (g *gathered) SetWriteDeadline(time.Time) error { return nil }
+
+// together sends what f writes in one piece.
+func (g *gathered) together(f func()) {
+	g.gather = true
+	f()
+	g.gather = false
+	g.Conn.Write(g.waiting) //nolint:errcheck // the client tells
+}
+
+// TLS reads ahead: what follows an answer may be in neither of the buffers that are
+// looked at without it.
+func TestPost_NeverUsesATLSConnectionAgainThatIsNotClean(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]func(*tls.Conn){
+		"an answer unasked": func(c *tls.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled") },
+		"the end of TLS":    func(c *tls.Conn) { c.CloseWrite() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, trust := secureServer(t, false, nil)
+			s.Listener.Close() // its certificate is all that is needed
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			go func() {
+				for {
+					plain, err := l.Accept()
+					if err != nil {
+						return
+					}
+					t.Cleanup(func() { plain.Close() })
+					go func() {
+						g := &gathered{Conn: plain}
+						secure := tls.Server(g, s.TLS)
+						request, err := http.ReadRequest(bufio.NewReader(secure))
+						if err != nil {
+							return
+						}
+						io.Copy(io.Discard, request.Body) //nolint:errcheck // the answer follows
+						g.together(func() {
+							io.WriteString(secure, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") //nolint:errcheck // the client tells
+							more(secure)
+						})
+					}()
+				}
+			}()
+			b := newBench(t, trust)
+			for range 3 {
+				if got := b.post(t, "https://"+l.Addr().String(), []byte("{}")); got != (answer{200, "ok", nil}) {
+					t.Fatalf("%+v", got)
+				}
+			}
+			if n := b.dials.Load(); n != 3 {
+				t.Errorf("%d connections, want a new one each time", n)
+			}
+		})
+	}
+}
+
 // What is read of a body decides: the connection of one that was left is closed.
 func TestPost_ClosesTheConnectionOfABodyThatIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()

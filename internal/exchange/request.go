@@ -3,6 +3,7 @@ package exchange
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 
@@ -19,11 +20,15 @@ type Request struct {
 	Body   []byte
 }
 
-// check refuses what would break out of its line.
+// check refuses what would break out of its line, or say where the request ends.
 func (r *Request) check() error {
 	for _, f := range r.Header {
 		if !httpguts.ValidHeaderFieldName(f.Name) {
 			return fmt.Errorf("invalid header field name %q", f.Name)
+		}
+		switch http.CanonicalHeaderKey(f.Name) {
+		case "Host", "Content-Length", "Transfer-Encoding", "Connection":
+			return fmt.Errorf("the header field %q is the exchange's own", f.Name)
 		}
 		if !httpguts.ValidHeaderFieldValue(f.Value) {
 			return fmt.Errorf("invalid value of the header field %q", f.Name) // it may be a secret

@@ -7,4 +7,4 @@ import "time"
 // unseenFor is how long an unused connection is trusted where it can't be looked at.
 const unseenFor = time.Second
 
-func (c *conn) stale() bool { return time.Since(c.idleSince) > unseenFor }
+func (c *conn) came() bool { return time.Since(c.idleSince) > unseenFor }

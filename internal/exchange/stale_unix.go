@@ -4,9 +4,8 @@ package exchange
 
 import "syscall"
 
-// stale reports whether something has come over an unused connection: its end, or
-// what nobody has asked for. A request would be lost on it.
-func (c *conn) stale() bool {
+// came reports whether anything has come that nobody has read from the socket.
+func (c *conn) came() bool {
 	if c.socket == nil {
 		return false
 	}
