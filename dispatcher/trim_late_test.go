@@ -65,15 +65,20 @@ func TestRetention_SwapsWithANewLook(t *testing.T) {
 	defer conn.Release()
 	tx, err := conn.Begin(t.Context())
 	must(t, err)
+	committed, staged := make(chan error, 1), 0
 	r := b.retention(mostNeeded, func(p commitPoint) {
-		if p != trimStaged || tx.Conn().PgConn().TxStatus() == 'I' {
+		if p != trimStaged {
+			return
+		}
+		if staged++; staged > 1 {
 			return
 		}
 		_, err := tx.Exec(t.Context(), `UPDATE posthorn.deliveries SET status = 'retrying', next_attempt_at = now(), job_id = 1, finished_at = NULL WHERE id = $1`, delivered)
 		must(t, err)
-		time.AfterFunc(60*time.Millisecond, func() { tx.Commit(context.Background()) }) //nolint:errcheck // the delivery below tells
+		time.AfterFunc(60*time.Millisecond, func() { committed <- tx.Commit(context.Background()) }) // while the swap waits
 	})
 	must(t, r.run(t.Context()))
+	must(t, <-committed)
 	if n := value[int](t, b.Pool, `SELECT count(*) FROM posthorn.deliveries WHERE id = $1`, delivered); n != 1 {
 		t.Error("a delivery that was retried meanwhile is gone")
 	}
