@@ -169,9 +169,6 @@ const maxBuffers = 2000
 // Every list and every detail, with every filter and the usual combinations, for those
 // who see all and those who see one tenant, on the first page and on a deep one.
 func TestLists_CostTheSameWhateverIsStored(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it stores a million deliveries")
-	}
 	t.Parallel()
 	made := &recorder{}
 	b := setup(t, func(c *api.Config) {
